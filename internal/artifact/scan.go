@@ -1,0 +1,247 @@
+package artifact
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+)
+
+// PackOptions says what to pack and how.
+//
+// Include and Exclude are doublestar patterns over whole paths relative to Dir, with "/" between components: "*" stays
+// within a component, "**" spans any number, {a,b} and [a-z] work, a leading "./" and a trailing "/" are ignored. A
+// pattern that matches a directory takes all below it. So "dist" is the directory at the top, "**/*.map" every source
+// map. Without Include everything is in; Exclude wins over Include. Directories that lead to something included
+// are packed with it. A path with a component ".git" is never packed, whatever the patterns say.
+type PackOptions struct {
+	Dir     string // directory to pack, or one regular file, packed under its own name
+	Include []string
+	Exclude []string
+	Format  string // release.FormatZstd ("" means it too) or release.FormatGzip
+	Level   int    // as from ParseCompression; 0 is the format's default
+	Extra   []File // further files; they replace files of the same path, and patterns do not apply to them
+
+	Progress func(files, bytes int64) // called in order with what is packed so far; may be nil
+}
+
+// List returns what Pack would pack, in the order of the archive. It reads names and metadata, no contents, and fails
+// where Pack would refuse the tree.
+func List(ctx context.Context, o PackOptions) ([]Entry, error) {
+	root, entries, err := scan(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return entries, root.Close()
+}
+
+// scan walks the tree and returns it opened, with its entries checked and in order. The caller closes root.
+func scan(ctx context.Context, o PackOptions) (root *os.Root, entries []Entry, err error) {
+	start := "."
+	info, err := os.Lstat(o.Dir)
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		info, err = os.Stat(o.Dir)
+		if err == nil && !info.IsDir() {
+			return nil, nil, unfit(o.Dir, "is a symlink to a file; name the file itself")
+		}
+	}
+	if err != nil {
+		return nil, nil, sourceError{fmt.Errorf("pack: %w", err)}
+	}
+	dir := o.Dir
+	if !info.IsDir() {
+		dir, start = filepath.Dir(o.Dir), filepath.Base(o.Dir)
+	}
+	if root, err = os.OpenRoot(dir); err != nil {
+		return nil, nil, sourceError{fmt.Errorf("pack: %w", err)}
+	}
+	defer func() {
+		if err != nil {
+			root.Close()
+		}
+	}()
+	w := walker{ctx: ctx, root: root, tree: map[string]Entry{}}
+	if w.include, err = patterns("include", o.Include); err != nil {
+		return nil, nil, err
+	}
+	if w.exclude, err = patterns("exclude", o.Exclude); err != nil {
+		return nil, nil, err
+	}
+	if err = fs.WalkDir(root.FS(), start, w.visit); err != nil {
+		return nil, nil, err
+	}
+	for _, f := range o.Extra {
+		if err = w.addExtra(f); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(w.tree) == 0 {
+		return nil, nil, unfit(o.Dir, "nothing to pack: it is empty, or include and exclude leave nothing")
+	}
+	if len(w.tree) > MaxEntries {
+		return nil, nil, unfit(o.Dir, "%d entries, at most %d are accepted; exclude what need not be deployed", len(w.tree), MaxEntries)
+	}
+	entries = slices.SortedFunc(maps.Values(w.tree), func(a, b Entry) int { return comparePaths(a.Path, b.Path) })
+	for _, e := range entries {
+		if e.Mode&fs.ModeSymlink != 0 {
+			if err = w.checkLink(e); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return root, entries, nil
+}
+
+type walker struct {
+	ctx              context.Context
+	root             *os.Root
+	include, exclude []string
+	tree             map[string]Entry
+}
+
+func (w *walker) visit(p string, d fs.DirEntry, err error) error {
+	if err == nil {
+		err = w.ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("pack: %w", err)
+	}
+	if p == "." {
+		return nil
+	}
+	if d.Name() == ".git" || matches(w.exclude, p) {
+		if d.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	}
+	if len(w.include) > 0 && !w.included(p) {
+		return nil
+	}
+	if err := checkPath(p); err != nil {
+		return unfit(p, "%w; rename or exclude it", err)
+	}
+	info, err := d.Info()
+	if err != nil {
+		return fmt.Errorf("pack: %w", err)
+	}
+	e := Entry{Path: p, Mode: 0o644, mtime: info.ModTime()}
+	switch info.Mode().Type() {
+	case 0:
+		e.Size = info.Size()
+		if info.Mode()&0o100 != 0 {
+			e.Mode = 0o755
+		}
+	case fs.ModeDir:
+		e.Mode = fs.ModeDir | 0o755
+	case fs.ModeSymlink:
+		e.Mode = fs.ModeSymlink | 0o755
+		if e.Link, err = w.root.Readlink(p); err != nil {
+			return fmt.Errorf("pack: %w", err)
+		}
+	default:
+		return unfit(p, "neither file, directory nor symlink (%s); exclude it", info.Mode().Type())
+	}
+	return w.add(e)
+}
+
+// included reports whether p or a directory above it matches an include pattern.
+func (w *walker) included(p string) bool {
+	for ; p != "."; p = path.Dir(p) {
+		if matches(w.include, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// add records e and the directories above it that are not recorded yet.
+func (w *walker) add(e Entry) error {
+	for dir := path.Dir(e.Path); dir != "."; dir = path.Dir(dir) {
+		switch have, ok := w.tree[dir]; {
+		case ok && !have.Mode.IsDir():
+			return unfit(e.Path, "%q is not a directory", dir)
+		case ok:
+			w.tree[e.Path] = e
+			return nil
+		}
+		w.tree[dir] = Entry{Path: dir, Mode: fs.ModeDir | 0o755}
+	}
+	w.tree[e.Path] = e
+	return nil
+}
+
+func (w *walker) addExtra(f File) error {
+	if err := checkPath(f.Path); err != nil {
+		return unfit(f.Path, "%w", err)
+	}
+	if slices.Contains(strings.Split(f.Path, "/"), ".git") {
+		return unfit(f.Path, "below .git nothing is packed")
+	}
+	if have, ok := w.tree[f.Path]; ok && !have.Mode.IsRegular() {
+		return unfit(f.Path, "the tree has a directory or symlink of this name")
+	}
+	return w.add(Entry{Path: f.Path, Mode: 0o644, Size: int64(len(f.Data)), extra: true, data: f.Data})
+}
+
+// checkLink follows a symlink through the tree as packed, as a server would once it is unpacked.
+func (w *walker) checkLink(e Entry) error {
+	if err := checkTarget(e.Path, e.Link); err != nil {
+		return unfit(e.Path, "%w; make it relative and inward, or exclude it", err)
+	}
+	at, rest := path.Dir(e.Path), strings.Split(e.Link, "/")
+	for hops, file := 0, false; len(rest) > 0; {
+		var c string
+		c, rest = rest[0], rest[1:]
+		switch {
+		case file:
+			return unfit(e.Path, "the symlink's target %q goes through a file; correct or exclude it", e.Link)
+		case c == "" || c == ".":
+			continue
+		case c == ".." && at == ".":
+			return unfit(e.Path, "the symlink's target %q leaves the tree; make it inward, or exclude it", e.Link)
+		case c == "..":
+			at = path.Dir(at)
+			continue
+		}
+		next, ok := w.tree[path.Join(at, c)]
+		switch {
+		case !ok:
+			return unfit(e.Path, "the symlink's target %q is not among what is packed; include it, or exclude the link", e.Link)
+		case next.Mode&fs.ModeSymlink != 0:
+			if hops++; hops >= maxHops {
+				return unfit(e.Path, "the symlink leads through %d others; exclude it", hops)
+			}
+			rest = append(strings.Split(next.Link, "/"), rest...)
+		default:
+			at, file = next.Path, next.Mode.IsRegular()
+		}
+	}
+	return nil
+}
+
+// maxHops is below what Linux follows (40) and what os.Root does.
+const maxHops = 8
+
+func patterns(what string, list []string) ([]string, error) {
+	out := make([]string, 0, len(list))
+	for _, p := range list {
+		clean := strings.TrimSuffix(strings.TrimPrefix(p, "./"), "/")
+		if clean == "" || !doublestar.ValidatePattern(clean) {
+			return nil, sourceError{fmt.Errorf("pack: %s pattern %q is not valid", what, p)}
+		}
+		out = append(out, clean)
+	}
+	return out, nil
+}
+
+func matches(patterns []string, p string) bool {
+	return slices.ContainsFunc(patterns, func(pat string) bool { return doublestar.MatchUnvalidated(pat, p) })
+}
