@@ -24,6 +24,8 @@ type Command struct {
 	Reason  string `json:"reason,omitempty"`
 	Force   bool   `json:"force,omitempty"` // deploy: a quarantined release too
 	Keep    int    `json:"keep,omitempty"`  // prune: instead of the configured number
+	// AcceptSeq is for recover: pointers above it are followed.
+	AcceptSeq uint64 `json:"accept_seq,omitempty"`
 }
 
 // Result is the answer to a Command.

@@ -1,0 +1,282 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
+)
+
+// minPrefix is the shortest part of a version that may stand for it.
+const minPrefix = 7
+
+type command struct {
+	ctx   context.Context
+	verb  string
+	body  deployment.Command
+	reply chan reply
+}
+
+type reply struct {
+	result deployment.Result
+	err    error
+}
+
+func (c command) answer(r deployment.Result, err error) { c.reply <- reply{r, err} }
+
+// Do runs a command of the socket: deploy, rollback, hold, resume, prune or recover. It waits for a deployment under way
+// to end. Errors: fs.ErrNotExist for a release that is not known, ErrAmbiguous, ErrHeld, ErrLocked, release.ErrVerify.
+func (e *Engine) Do(ctx context.Context, verb string, body deployment.Command) (deployment.Result, error) {
+	c := command{ctx: ctx, verb: verb, body: body, reply: make(chan reply, 1)}
+	select {
+	case e.commands <- c:
+	case <-ctx.Done():
+		return deployment.Result{}, fmt.Errorf("%s: %w", verb, ctx.Err())
+	}
+	select {
+	case r := <-c.reply:
+		return r.result, r.err
+	case <-ctx.Done():
+		return deployment.Result{}, fmt.Errorf("%s: %w", verb, ctx.Err())
+	}
+}
+
+// command runs in the loop. A caller that goes away does not stop what it has begun: a deployment is finished or undone,
+// never left.
+func (e *Engine) command(ctx context.Context, c command) (deployment.Result, error) {
+	if e.locked != nil && c.verb != "recover" {
+		return deployment.Result{}, e.locked
+	}
+	switch c.verb {
+	case "deploy":
+		if c.body.Version == "" {
+			return e.deployPointer(ctx, c.body)
+		}
+		return e.deployVersion(ctx, c.body.Version, c.body.Reason)
+	case "rollback":
+		return e.rollback(ctx, c.body)
+	case "hold":
+		why := release.CleanText(c.body.Reason, 200)
+		if why == "" {
+			why = "no reason given"
+		}
+		if err := e.change(func(l *ledger) { l.Held = why }); err != nil {
+			return deployment.Result{}, err
+		}
+		e.say("on hold: " + why)
+		e.receipt()
+		return deployment.Result{Outcome: deployment.Held, Reason: why}, nil
+	case "resume":
+		return e.resume()
+	case "prune":
+		keep := e.Keep
+		if c.body.Keep > 0 {
+			keep = max(c.body.Keep, 1)
+		}
+		return deployment.Result{Lines: e.prune(ctx, keep)}, nil
+	case "recover":
+		return e.unlock(c.body)
+	}
+	return deployment.Result{}, fmt.Errorf("unknown command %q", c.verb)
+}
+
+// deployPointer looks at the pointer now. With force a hold, an override or a quarantine does not stand in its way.
+func (e *Engine) deployPointer(ctx context.Context, body deployment.Command) (deployment.Result, error) {
+	if e.state.Held != "" && !body.Force {
+		return deployment.Result{}, fmt.Errorf("%w: %s", ErrHeld, e.state.Held)
+	}
+	if body.Force {
+		held := e.state.Held
+		if err := e.change(func(l *ledger) { l.Held, l.Override, l.Settled = "", "", false }); err != nil {
+			return deployment.Result{}, err
+		}
+		e.clearRetry()
+		defer func() {
+			if held != "" { // the hold comes back for what arrives next
+				_ = e.change(func(l *ledger) { l.Held = held })
+			}
+		}()
+	}
+	out, err := e.ensure(ctx)
+	if err != nil {
+		return deployment.Result{}, err
+	}
+	return e.result(out), nil
+}
+
+// deployVersion makes a release live by a person's word: one on disk, or one that the verified history names.
+func (e *Engine) deployVersion(ctx context.Context, version, reason string) (deployment.Result, error) {
+	t, err := e.onDisk(version)
+	if errors.Is(err, fs.ErrNotExist) {
+		v, herr := e.Source.History(ctx, version)
+		if herr != nil {
+			return deployment.Result{}, herr
+		}
+		a := e.attempt(v.Pointer())
+		a.Plain = v.Plain()
+		return e.local(ctx, a, reason)
+	}
+	if err != nil {
+		return deployment.Result{}, err
+	}
+	return e.local(ctx, e.attemptOn(t), reason)
+}
+
+func (e *Engine) rollback(ctx context.Context, body deployment.Command) (deployment.Result, error) {
+	if body.Version != "" && body.Version != "previous" {
+		return e.deployVersion(ctx, body.Version, body.Reason)
+	}
+	live, err := e.live()
+	if err != nil {
+		return deployment.Result{}, err
+	}
+	id := e.state.previous(live.ID)
+	if id == "" {
+		return deployment.Result{}, fmt.Errorf("previous release: there is none before %s: %w", orNone(release.ShortHash(live.Hash)), fs.ErrNotExist)
+	}
+	if t, ok := e.state.treeOf(id); ok && e.Tree.Has(t.Name) {
+		return e.local(ctx, e.attemptOn(t), body.Reason)
+	}
+	for _, a := range slices.Backward(e.state.Accepted) {
+		if a.ID == id {
+			return e.deployVersion(ctx, a.Hash, body.Reason)
+		}
+	}
+	return deployment.Result{}, fmt.Errorf("previous release: it is neither on disk nor in the history: %w", fs.ErrNotExist)
+}
+
+// attemptOn makes an attempt for a release that is on disk.
+func (e *Engine) attemptOn(t tree) *attempt {
+	a := e.attempt(release.Pointer{
+		Seq:      t.Seq,
+		Release:  release.Release{Hash: t.Hash, Msg: t.Msg, Date: t.Date},
+		Artifact: release.Artifact{SHA256: t.SHA256},
+	})
+	a.Plain = strings.HasPrefix(t.ID, "plain:")
+	a.To, a.Phase = t.Name, deployment.Activate
+	return a
+}
+
+// local runs a deployment that a command on this server asked for. It overrides the pointer that is followed now, durably
+// and before anything is activated.
+func (e *Engine) local(ctx context.Context, a *attempt, reason string) (deployment.Result, error) {
+	live, err := e.live()
+	if err != nil {
+		return deployment.Result{}, err
+	}
+	a.From = live.Name
+	err = e.change(func(l *ledger) {
+		l.Count++
+		if l.Followed != "" {
+			l.Override = l.Followed
+		}
+		l.Attempt = a
+	})
+	if err != nil {
+		return deployment.Result{}, err
+	}
+	message := "asked for on this server"
+	if why := release.CleanText(reason, 200); why != "" {
+		message += ": " + why
+	}
+	e.step(a, a.Phase, deployment.Progress, message)
+	out, err := e.finish(ctx)
+	if err != nil {
+		return deployment.Result{}, err
+	}
+	return e.result(out), nil
+}
+
+// resume ends a hold and an override; the followed pointer counts again.
+func (e *Engine) resume() (deployment.Result, error) {
+	was := e.state.Held
+	live, err := e.live()
+	if err != nil {
+		return deployment.Result{}, err
+	}
+	err = e.change(func(l *ledger) {
+		if l.Override != "" && l.followed().ID != live.ID {
+			l.Settled = false
+		}
+		l.Held, l.Override = "", ""
+	})
+	if err != nil {
+		return deployment.Result{}, err
+	}
+	e.clearRetry()
+	e.say("")
+	e.receipt()
+	e.Wake()
+	if was == "" {
+		return deployment.Result{Reason: "the pointer is followed"}, nil
+	}
+	return deployment.Result{Reason: "the pointer is followed again; it was on hold: " + was}, nil
+}
+
+// unlock starts a new memory on what is on disk, after a person has looked.
+func (e *Engine) unlock(body deployment.Command) (deployment.Result, error) {
+	name, err := e.Tree.Current()
+	if err != nil {
+		return deployment.Result{}, err
+	}
+	if e.locked == nil {
+		return deployment.Result{Reason: "the state is sound; there is nothing to recover"}, nil
+	}
+	err = e.change(func(l *ledger) { *l = ledger{HighSeq: body.AcceptSeq} })
+	if err != nil {
+		return deployment.Result{}, err
+	}
+	e.locked = nil
+	e.say("")
+	e.Wake()
+	return deployment.Result{Reason: fmt.Sprintf("recovered; live is %s, pointers above seq %d are followed", orNone(name), body.AcceptSeq)}, nil
+}
+
+// onDisk finds a release on disk by its version, exactly first, then by a unique prefix.
+func (e *Engine) onDisk(version string) (tree, error) {
+	var fits []tree
+	for _, t := range e.state.Trees {
+		if !e.Tree.Has(t.Name) {
+			continue
+		}
+		if t.Hash == version {
+			return t, nil
+		}
+		if len(version) >= minPrefix && strings.HasPrefix(t.Hash, version) {
+			fits = append(fits, t)
+		}
+	}
+	switch len(fits) {
+	case 0:
+		return tree{}, fmt.Errorf("release %s: %w", version, fs.ErrNotExist)
+	case 1:
+		return fits[0], nil
+	}
+	var names []string
+	for _, t := range fits {
+		names = append(names, t.Hash)
+	}
+	slices.Sort(names)
+	return tree{}, fmt.Errorf("release %s: %w: %s", version, ErrAmbiguous, strings.Join(names, ", "))
+}
+
+// result is the answer to a command that ended with an outcome.
+func (e *Engine) result(out deployment.Outcome) deployment.Result {
+	r := deployment.Result{Outcome: out}
+	if records, err := e.Journal.Records(1); err == nil && len(records) == 1 {
+		r.Record, r.Reason = &records[0], records[0].Reason
+	}
+	return r
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "nothing"
+	}
+	return s
+}

@@ -1,0 +1,20 @@
+// Package deploy is the engine of the server half: it decides which pointer to follow, makes its release live, and puts the
+// old one back when the new one does not prove healthy.
+//
+// One Engine serves one app. A single loop (Run) reads the pointer when its timer fires or a ping wakes it, compares it
+// with what is live and runs at most one deployment at a time:
+//
+//	fetch     the artifact into incoming/, resumable, digest checked          undo: delete it
+//	unpack    into a stage, shared paths linked, synced, named; hooks         undo: delete the tree
+//	activate  switch current, restart the unit                                undo: the same with the previous release
+//	check     the health gate                                                 failing it is what triggers the undo
+//	confirm   record the release as healthy, after-healthy hooks              -
+//	prune     delete old releases                                             -
+//
+// What has been decided is written to the journal before it is done, so that an agent that dies at any point finds, when it
+// starts again, what it was at: before activate it begins again, from activate on it activates and checks again. Every
+// deployment ends with one outcome, one terminal event and one record.
+//
+// The engine imports no adapter: the bucket, the app's tree, the unit, the health gate and the journal come in through the
+// small interfaces below.
+package deploy

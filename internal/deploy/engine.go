@@ -1,0 +1,371 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
+)
+
+var (
+	// ErrNotModified is what Source.Look returns when the ETag it was given is still current.
+	ErrNotModified = errors.New("not modified")
+	// ErrAmbiguous says that a version prefix fits several releases; the text lists them.
+	ErrAmbiguous = errors.New("ambiguous")
+	// ErrHeld says that the app is on hold.
+	ErrHeld = errors.New("on hold")
+	// ErrLocked says that the engine's memory is gone while releases exist: nothing is installed from afar until a person
+	// has looked.
+	ErrLocked = errors.New("remote installs are locked")
+)
+
+// Options are what an engine is made of. All parts but Hooks are needed.
+type Options struct {
+	Key          string // the app's name in the agent's configuration
+	App          string
+	Environment  string
+	Server       string
+	AgentVersion string
+
+	RevertsRefused bool          // never follow a payload that was accepted before
+	Poll           time.Duration // between looks; jittered by a fifth
+	Keep           int           // release directories to keep, at least 2
+	Shared         []string      // paths linked to shared/ in every release
+	RestartWithin  time.Duration // for one restart of the unit; 0 means two minutes
+
+	Source  Source
+	Tree    Tree
+	Service Service
+	Check   Checker
+	Hooks   Hooks // nil: none
+	Journal Journal
+	Unpack  Unpacker
+
+	OnEvent   func(deployment.Event)   // called in order; must not block
+	OnReceipt func(deployment.Receipt) // called when the receipt has changed; must not block
+	Log       *slog.Logger
+}
+
+// Engine deploys one app on one server.
+type Engine struct {
+	Options
+	wake     chan struct{}
+	commands chan command
+
+	etag    string           // of the last pointer that was verified
+	last    release.Verified // that pointer
+	lastMod time.Time
+	seen    sighting
+	errs    int       // looks in a row that failed
+	retryAt time.Time // when a failed deployment may be tried again
+	retries int
+
+	mu      sync.Mutex
+	state   ledger
+	offered release.Verified // newest pointer that came by ping
+	looked  time.Time        // when the pointer was read last
+	status  string           // what a person should know: refused, stale, not ready
+	locked  error
+}
+
+// New loads the app's state. It is an error if the state cannot be read; a state that is missing or corrupt although
+// releases exist locks the app instead (see ErrLocked).
+func New(o Options) (*Engine, error) {
+	if o.RestartWithin == 0 {
+		o.RestartWithin = 2 * time.Minute
+	}
+	e := &Engine{Options: o, wake: make(chan struct{}, 1), commands: make(chan command)}
+	data, err := o.Journal.Load()
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(data, &e.state); err != nil {
+			e.locked = fmt.Errorf("%w: the state cannot be read: %w", ErrLocked, err)
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		names, err := o.Tree.Names()
+		if err != nil {
+			return nil, err
+		}
+		if len(names) > 0 {
+			e.locked = fmt.Errorf("%w: the state is gone although releases exist", ErrLocked)
+		}
+	default:
+		e.locked = fmt.Errorf("%w: %w", ErrLocked, err)
+	}
+	return e, nil
+}
+
+// Wake makes the loop look at the pointer now. Many calls are one look.
+func (e *Engine) Wake() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Offer hands over a verified pointer that came by ping and wakes the loop. Only a seq above everything followed so far is
+// believed from a ping; anything else is just a reason to look.
+func (e *Engine) Offer(v release.Verified) {
+	e.mu.Lock()
+	if v.Valid() && !v.Plain() && v.Pointer().Seq > e.state.HighSeq &&
+		(!e.offered.Valid() || v.Pointer().Seq > e.offered.Pointer().Seq) {
+		e.offered = v
+	}
+	e.mu.Unlock()
+	e.Wake()
+}
+
+// Run finishes what an earlier process left, then looks at the pointer whenever the timer fires or Wake is called, until
+// ctx ends. It returns nil then; a deployment under way stops at a safe point and is taken up by the next Run.
+func (e *Engine) Run(ctx context.Context) error {
+	e.recover()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-e.commands:
+			c.answer(e.command(ctx, c))
+			continue
+		case <-e.wake:
+		case <-timer.C:
+		}
+		_, err := e.ensure(ctx)
+		timer.Reset(e.pause(err))
+	}
+}
+
+// Once looks at the pointer once and finishes the deployment that this starts, or that an earlier process left. The outcome
+// is empty when nothing is followed yet. A pointer that was rolled back before keeps its outcome; one that is refused is an
+// error.
+func (e *Engine) Once(ctx context.Context) (deployment.Outcome, error) {
+	e.recover()
+	return e.ensure(ctx)
+}
+
+// pause is how long to wait for the next look: the interval give or take a fifth, after errors a random time up to a
+// ceiling that doubles to five minutes.
+func (e *Engine) pause(err error) time.Duration {
+	if e.seen.looks > 0 {
+		return min(e.Poll, staleAfter/(staleLooks-1))
+	}
+	if err != nil && !errors.Is(err, release.ErrVerify) && !absent(err) {
+		e.errs++
+		ceiling := min(e.Poll<<min(e.errs, 10), 5*time.Minute)
+		return e.Poll/10 + rand.N(max(ceiling, 1))
+	}
+	e.errs = 0
+	d := e.Poll - e.Poll/5 + rand.N(2*e.Poll/5+1)
+	if !e.retryAt.IsZero() {
+		d = min(d, max(time.Until(e.retryAt), 100*time.Millisecond))
+	}
+	return d
+}
+
+// absent reports errors that are normal states of a bucket: no pointer yet, or none that may be read.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
+}
+
+// look reads the pointer, or takes the newest one that came by ping if that is ahead.
+func (e *Engine) look(ctx context.Context) (release.Verified, time.Time, error) {
+	l, err := e.Source.Look(ctx, e.etag)
+	now := time.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case err == nil:
+		e.etag, e.last, e.lastMod = l.ETag, l.Pointer, l.Modified
+		e.looked = now
+	case errors.Is(err, ErrNotModified):
+		e.looked = now
+	}
+	if o := e.offered; o.Valid() {
+		switch {
+		case o.Pointer().Seq <= e.state.HighSeq:
+			e.offered = release.Verified{}
+		case !e.last.Valid() || o.Pointer().Seq > e.last.Pointer().Seq:
+			return o, time.Time{}, nil
+		}
+	}
+	if err != nil && !errors.Is(err, ErrNotModified) {
+		return release.Verified{}, time.Time{}, err
+	}
+	return e.last, e.lastMod, nil
+}
+
+// ensure brings the app to where the pointer says it should be: one look and at most one deployment, unless a newer pointer
+// overtakes it on the way.
+func (e *Engine) ensure(ctx context.Context) (deployment.Outcome, error) {
+	if e.locked != nil {
+		e.say(e.locked.Error())
+		return "", e.locked
+	}
+	if e.state.Attempt != nil {
+		if out, err := e.finish(ctx); err != nil || out != deployment.Superseded {
+			return out, err
+		}
+	}
+	for {
+		out, err := e.lookAndAct(ctx)
+		if err != nil || out != deployment.Superseded || ctx.Err() != nil || e.last.Digest() == e.state.Followed {
+			return out, err
+		}
+	}
+}
+
+func (e *Engine) lookAndAct(ctx context.Context) (deployment.Outcome, error) {
+	v, modified, err := e.look(ctx)
+	if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			e.say("nothing is published yet: " + err.Error())
+		case errors.Is(err, release.ErrVerify):
+			e.say("refused: " + err.Error())
+		default:
+			e.say("cannot read the pointer: " + err.Error())
+		}
+		return "", err
+	}
+	now := time.Now()
+	if v.Digest() != e.seen.digest {
+		e.seen = sighting{digest: v.Digest(), first: now}
+	}
+	e.seen.looks++
+	d := decide(&e.state, v, modified, e.RevertsRefused, e.seen, now)
+	if d.verdict != wait {
+		e.seen = sighting{}
+	}
+	switch d.verdict {
+	case wait:
+		e.say(d.reason)
+		return "", nil
+	case refuse:
+		e.say("refused: " + d.reason)
+		return "", fmt.Errorf("pointer: %w: %s", release.ErrVerify, d.reason)
+	case nothing:
+		return e.again(ctx, v, modified)
+	}
+	return e.pursue(ctx, v, modified)
+}
+
+// again deals with a look that saw the payload that is followed already.
+func (e *Engine) again(ctx context.Context, v release.Verified, modified time.Time) (deployment.Outcome, error) {
+	s := &e.state
+	if !modified.IsZero() && !modified.Equal(s.Modified) && s.Modified.IsZero() {
+		// It came by ping first; now it is known when it was written.
+		if err := e.change(func(l *ledger) { l.Modified = modified }); err != nil {
+			return "", err
+		}
+	}
+	switch {
+	case s.Held != "":
+		e.say("on hold: " + s.Held)
+	case s.Override == v.Digest():
+		e.say("a command on this server overrides the pointer; resume follows it again")
+	case !s.Settled && !time.Now().Before(e.retryAt):
+		return e.begin(ctx, v)
+	case !s.Settled:
+		e.say("the last deployment failed; it is tried again")
+	case s.followed().Outcome == deployment.RolledBack || s.followed().Outcome == deployment.Broken || s.followed().Outcome == deployment.Failed:
+		e.say(fmt.Sprintf("release %s did not become healthy; it is not tried again until another pointer arrives or a person forces it", release.ShortHash(s.followed().Hash)))
+	case v.Expired(time.Now()):
+		e.say("stale: the pointer expired at " + v.Pointer().Expires)
+	default:
+		e.say("")
+	}
+	return s.followed().Outcome, nil
+}
+
+// pursue takes up a payload that is to be followed.
+func (e *Engine) pursue(ctx context.Context, v release.Verified, modified time.Time) (deployment.Outcome, error) {
+	if held := e.state.Held; held != "" {
+		e.say("on hold: " + held)
+		return e.reportHeld(v, held)
+	}
+	e.clearRetry()
+	if err := e.change(func(l *ledger) { l.accept(v, modified) }); err != nil {
+		e.say("cannot write the state: " + err.Error())
+		return "", err
+	}
+	return e.begin(ctx, v)
+}
+
+// begin starts the deployment of the followed pointer, unless its release is live and healthy already.
+func (e *Engine) begin(ctx context.Context, v release.Verified) (deployment.Outcome, error) {
+	p := v.Pointer()
+	live, err := e.live()
+	a := e.attempt(p)
+	a.Digest, a.Plain, a.From = v.Digest(), v.Plain(), live.Name
+	if err == nil && live.Healthy && live.ID == identity(p, v.Plain()) {
+		return e.unchanged(a, live)
+	}
+	if err := e.change(func(l *ledger) { l.Count++; l.Attempt = a }); err != nil {
+		return "", err
+	}
+	return e.finish(ctx)
+}
+
+// attempt makes a new, empty attempt.
+func (e *Engine) attempt(p release.Pointer) *attempt {
+	n := e.state.Count + 1
+	now := time.Now().UTC()
+	return &attempt{
+		ID: fmt.Sprintf("%06d-%s", n, now.Format("20060102T150405Z")), Number: n,
+		Pointer: p, Phase: deployment.Fetch, Started: now,
+	}
+}
+
+// live is the release that current leads to. A release that is not in the ledger was put there by somebody else; it has a
+// name and nothing more.
+func (e *Engine) live() (tree, error) {
+	name, err := e.Tree.Current()
+	if err != nil || name == "" {
+		return tree{}, err
+	}
+	t, ok := e.state.treeNamed(name)
+	if !ok {
+		t = tree{Name: name}
+	}
+	return t, nil
+}
+
+// clearRetry lets a failed deployment be tried again at once.
+func (e *Engine) clearRetry() { e.retryAt, e.retries = time.Time{}, 0 }
+
+// change applies f to the state and makes it durable. When that fails the state in memory has changed all the same: the
+// caller must not go on to do what it wrote down.
+func (e *Engine) change(f func(*ledger)) error {
+	e.mu.Lock()
+	f(&e.state)
+	data, err := json.Marshal(&e.state)
+	e.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("internal error: encode state: %w", err)
+	}
+	return e.Journal.Save(data)
+}
+
+// say keeps the line that status shows and logs it when it is a new one.
+func (e *Engine) say(line string) {
+	e.mu.Lock()
+	changed := e.status != line
+	e.status = line
+	e.mu.Unlock()
+	if !changed {
+		return
+	}
+	if line != "" {
+		e.Log.Warn(line, "app", e.Key)
+	}
+	e.receipt()
+}

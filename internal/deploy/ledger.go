@@ -1,0 +1,180 @@
+package deploy
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
+)
+
+// keepAccepted is how many accepted pointers and how many steps of the trail are remembered.
+const keepAccepted = 1000
+
+// ledger is the engine's durable state.
+type ledger struct {
+	HighSeq  uint64     `json:"high_seq"`           // highest seq ever followed; raised before anything is activated
+	Followed string     `json:"followed,omitempty"` // payload digest of the pointer now followed
+	Modified time.Time  `json:"modified,omitzero"`  // its Last-Modified in the bucket, zero if it came by ping
+	Settled  bool       `json:"settled,omitempty"`  // its deployment has ended: nothing to do until another payload arrives
+	Accepted []accepted `json:"accepted,omitempty"` // oldest first
+	Override string     `json:"override,omitempty"` // payload digest that a command on this server suppresses
+	Held     string     `json:"held,omitempty"`     // why the app is on hold; empty when it is not
+	Trees    []tree     `json:"trees,omitempty"`    // complete release directories
+	Trail    []string   `json:"trail,omitempty"`    // identities of the releases that became live and healthy, oldest first
+	Since    time.Time  `json:"since,omitzero"`     // when the live release became live
+	Count    uint64     `json:"count"`              // deployments so far
+	Plain    uint64     `json:"plain,omitempty"`    // directories made for plain pointers so far
+	Attempt  *attempt   `json:"attempt,omitempty"`  // the deployment under way
+}
+
+// accepted is a pointer that was followed once.
+type accepted struct {
+	Seq     uint64             `json:"seq"`
+	Digest  string             `json:"digest"`
+	ID      string             `json:"id"` // identity of its release
+	Hash    string             `json:"hash"`
+	Msg     string             `json:"msg,omitempty"`
+	Date    string             `json:"date,omitempty"`
+	SHA256  string             `json:"sha256,omitempty"`
+	Healthy bool               `json:"healthy,omitempty"` // its release has been live and healthy here
+	Outcome deployment.Outcome `json:"outcome,omitempty"`
+}
+
+// tree is a complete release directory.
+type tree struct {
+	Name    string `json:"name"`
+	ID      string `json:"id"`
+	Seq     uint64 `json:"seq"`
+	Hash    string `json:"hash"`
+	Msg     string `json:"msg,omitempty"`
+	Date    string `json:"date,omitempty"`
+	SHA256  string `json:"sha256,omitempty"`
+	Healthy bool   `json:"healthy,omitempty"`
+	Used    uint64 `json:"used"` // number of the deployment that activated it last
+}
+
+// attempt is the deployment under way.
+type attempt struct {
+	ID            string             `json:"id"`
+	Number        uint64             `json:"number"`
+	Digest        string             `json:"digest,omitempty"` // payload that asked for it; empty for a command on this server
+	Plain         bool               `json:"plain,omitempty"`
+	Pointer       release.Pointer    `json:"pointer"`
+	From          string             `json:"from,omitempty"` // directory that was live before
+	To            string             `json:"to,omitempty"`   // directory to make live, once it is known
+	Made          bool               `json:"made,omitempty"` // To was made by this attempt, so undoing deletes it
+	Phase         deployment.Step    `json:"phase"`
+	Failure       string             `json:"failure,omitempty"`   // why the release is being undone
+	Blameless     bool               `json:"blameless,omitempty"` // the failure says nothing about the release
+	Guilty        bool               `json:"guilty,omitempty"`    // the release itself failed: it is not tried again by itself
+	Log           []string           `json:"log,omitempty"`
+	Interruptions int                `json:"interruptions,omitempty"`
+	Started       time.Time          `json:"started"`
+	Pulled        int64              `json:"pulled,omitempty"`
+	Events        []deployment.Event `json:"events,omitempty"`
+}
+
+// identity is what makes two releases the same one: the artifact's digest. A plain pointer has none, so there it is the
+// version.
+func identity(p release.Pointer, plain bool) string {
+	if plain {
+		return "plain:" + p.Release.Hash
+	}
+	return p.Artifact.SHA256
+}
+
+func (l *ledger) accept(v release.Verified, modified time.Time) {
+	p := v.Pointer()
+	if !slices.ContainsFunc(l.Accepted, func(a accepted) bool { return a.Digest == v.Digest() }) {
+		l.Accepted = append(l.Accepted, accepted{
+			Seq: p.Seq, Digest: v.Digest(), ID: identity(p, v.Plain()), Hash: p.Release.Hash, Msg: p.Release.Msg,
+			Date: p.Release.Date, SHA256: p.Artifact.SHA256,
+		})
+		if n := len(l.Accepted) - keepAccepted; n > 0 {
+			l.Accepted = slices.Delete(l.Accepted, 0, n)
+		}
+	}
+	l.HighSeq = max(l.HighSeq, p.Seq)
+	l.Followed, l.Modified, l.Settled, l.Override = v.Digest(), modified, false, ""
+}
+
+// followed returns the pointer now followed, the zero value when there is none.
+func (l *ledger) followed() accepted {
+	for _, a := range slices.Backward(l.Accepted) {
+		if a.Digest == l.Followed {
+			return a
+		}
+	}
+	return accepted{}
+}
+
+func (l *ledger) note(digest string, change func(*accepted)) {
+	for i := range l.Accepted {
+		if l.Accepted[i].Digest == digest {
+			change(&l.Accepted[i])
+		}
+	}
+}
+
+func (l *ledger) healthyOnce(id string) bool {
+	return slices.ContainsFunc(l.Accepted, func(a accepted) bool { return a.ID == id && a.Healthy })
+}
+
+func (l *ledger) treeNamed(name string) (tree, bool) {
+	for _, t := range l.Trees {
+		if t.Name == name && name != "" {
+			return t, true
+		}
+	}
+	return tree{}, false
+}
+
+func (l *ledger) treeOf(id string) (tree, bool) {
+	for _, t := range l.Trees {
+		if t.ID == id {
+			return t, true
+		}
+	}
+	return tree{}, false
+}
+
+func (l *ledger) dropTree(name string) {
+	l.Trees = slices.DeleteFunc(l.Trees, func(t tree) bool { return t.Name == name })
+}
+
+// arrived notes that the release of the tree is live and healthy.
+func (l *ledger) arrived(name string, number uint64, now time.Time) {
+	for i := range l.Trees {
+		t := &l.Trees[i]
+		if t.Name != name {
+			continue
+		}
+		t.Healthy, t.Used = true, number
+		if len(l.Trail) == 0 || l.Trail[len(l.Trail)-1] != t.ID {
+			l.Trail = append(l.Trail, t.ID)
+		}
+		if n := len(l.Trail) - keepAccepted; n > 0 {
+			l.Trail = slices.Delete(l.Trail, 0, n)
+		}
+	}
+	l.Since = now
+}
+
+// previous is the identity of the release that was live before the release id first became live here, "" when there was
+// none: going back twice goes back two releases, not back and forth.
+func (l *ledger) previous(id string) string {
+	if i := slices.Index(l.Trail, id); i > 0 {
+		return l.Trail[i-1]
+	}
+	return ""
+}
+
+// directory names the tree of an attempt.
+func (l *ledger) directory(a *attempt) string {
+	if a.Plain {
+		return fmt.Sprintf("p%d-%s", l.Plain, release.ShortHash(a.Pointer.Release.Hash))
+	}
+	return fmt.Sprintf("%d-%s", a.Pointer.Seq, release.ShortHash(a.Pointer.Release.Hash))
+}

@@ -1,0 +1,322 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
+)
+
+// maxEvents bounds the story of one deployment; what comes beyond it, but for the terminal event, is dropped.
+const maxEvents = 500
+
+// emit numbers, dates and tells an event of the attempt.
+func (e *Engine) emit(a *attempt, ev deployment.Event) {
+	e.mu.Lock()
+	n := 1
+	if k := len(a.Events); k > 0 {
+		n = a.Events[k-1].N + 1
+	}
+	ev.N, ev.Time, ev.Deployment = n, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), a.ID
+	ev.App, ev.Server, ev.Seq, ev.Hash = e.App, e.Server, a.Pointer.Seq, a.Pointer.Release.Hash
+	if len(a.Events) < maxEvents || ev.Terminal() {
+		a.Events = append(a.Events, ev)
+	}
+	e.mu.Unlock()
+	e.Log.Info("deployment", "app", e.Key, "deployment", a.ID, "release", release.ShortHash(ev.Hash), "seq", ev.Seq,
+		"step", ev.Step, "state", ev.State, "message", ev.Message, "took_ms", ev.TookMS, "outcome", ev.Outcome, "reason", ev.Reason)
+	e.OnEvent(ev)
+	if ev.State != deployment.Progress {
+		e.receipt()
+	}
+}
+
+func (e *Engine) step(a *attempt, s deployment.Step, state deployment.State, message string) {
+	e.emit(a, deployment.Event{Step: s, State: state, Message: message})
+}
+
+func (e *Engine) stepTook(a *attempt, s deployment.Step, took time.Duration) {
+	ev := deployment.Event{Step: s, State: deployment.Done, TookMS: took.Milliseconds()}
+	if s == deployment.Fetch {
+		ev.Bytes = a.Pulled
+	}
+	e.emit(a, ev)
+}
+
+// progress returns a function that tells of every tenth of total, and of nothing when total is not known.
+func (e *Engine) progress(a *attempt, s deployment.Step, total int64) func(int64) {
+	told := int64(0)
+	return func(done int64) {
+		if total <= 0 {
+			return
+		}
+		if tenth := done * 10 / total; tenth > told && tenth < 10 {
+			told = tenth
+			e.emit(a, deployment.Event{Step: s, State: deployment.Progress, Message: fmt.Sprintf("%d %%", tenth*10), Bytes: done})
+		}
+	}
+}
+
+// confirm ends a deployment whose release has proven healthy.
+func (e *Engine) confirm(ctx context.Context, a *attempt) (deployment.Outcome, error) {
+	begun := time.Now()
+	err := e.change(func(l *ledger) {
+		a.Phase = deployment.Confirm
+		l.arrived(a.To, a.Number, time.Now().UTC())
+		l.note(a.Digest, func(x *accepted) { x.Healthy = true })
+	})
+	if err != nil {
+		// It is live and healthy; that this could not be written down costs a repetition after a crash, not the release.
+		e.Log.Error("write state after the check", "app", e.Key, "error", err)
+	}
+	reason := ""
+	if a.Digest != "" {
+		if err := e.hook(ctx, a, "after-healthy"); err != nil {
+			reason = "it is live and healthy, but " + err.Error()
+		}
+	}
+	e.stepTook(a, deployment.Confirm, time.Since(begun))
+	out, err := e.end(a, deployment.Deployed, reason)
+	e.prune(ctx, e.Keep)
+	return out, err
+}
+
+// unchanged records a pointer whose release is live and healthy already.
+func (e *Engine) unchanged(a *attempt, live tree) (deployment.Outcome, error) {
+	err := e.change(func(l *ledger) {
+		l.Count++
+		l.Attempt = a
+		l.note(a.Digest, func(x *accepted) { x.Healthy = true })
+	})
+	if err != nil {
+		return "", err
+	}
+	return e.end(a, deployment.Unchanged, "the same artifact is live already, as "+live.Name)
+}
+
+// reportHeld tells, once for each payload, that it is not followed because of a hold.
+func (e *Engine) reportHeld(v release.Verified, why string) (deployment.Outcome, error) {
+	records, err := e.Journal.Records(1)
+	if err != nil {
+		return "", err
+	}
+	if len(records) == 1 && records[0].Outcome == deployment.Held && records[0].Seq == v.Pointer().Seq && records[0].Hash == v.Pointer().Release.Hash {
+		return deployment.Held, nil
+	}
+	a := e.attempt(v.Pointer())
+	if err := e.change(func(l *ledger) { l.Count++; l.Attempt = a }); err != nil {
+		return "", err
+	}
+	return e.end(a, deployment.Held, why)
+}
+
+// end gives the attempt its outcome: state, terminal event, record, receipt.
+func (e *Engine) end(a *attempt, out deployment.Outcome, reason string) (deployment.Outcome, error) {
+	// Trouble of the server, the bucket or the network is tried again; a release that was at fault is not.
+	settled := true
+	if out == deployment.Failed && a.Digest != "" && !a.Guilty {
+		settled = false
+		e.retries++
+		e.retryAt = time.Now().Add(min(30*time.Second<<min(e.retries-1, 4), 5*time.Minute))
+	}
+	var log []string
+	if out != deployment.Deployed && out != deployment.Unchanged {
+		log = a.Log
+	}
+	// The event is part of the state that is saved: a crash right after must not lose it, one right before repeats it.
+	e.emit(a, deployment.Event{Step: deployment.End, State: endState(out), Outcome: out, Reason: reason, Log: log, Bytes: a.Pulled, TookMS: time.Since(a.Started).Milliseconds()})
+	rec := e.record(a, out, reason)
+	rec.Finished = time.Now().UTC().Format(time.RFC3339)
+	err := e.Journal.Add(rec)
+	if cerr := e.change(func(l *ledger) {
+		l.Attempt = nil
+		if a.Digest != "" && a.Digest == l.Followed {
+			l.Settled = settled
+			l.note(a.Digest, func(x *accepted) { x.Outcome = out })
+		}
+	}); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		e.Log.Error("write the end of a deployment", "app", e.Key, "deployment", a.ID, "error", err)
+	}
+	e.say("")
+	e.receipt()
+	return out, nil
+}
+
+func endState(out deployment.Outcome) deployment.State {
+	switch out {
+	case deployment.Deployed, deployment.Unchanged, deployment.Superseded, deployment.Held:
+		return deployment.Done
+	}
+	return deployment.StepFail
+}
+
+func (e *Engine) record(a *attempt, out deployment.Outcome, reason string) deployment.Record {
+	return deployment.Record{
+		ID: a.ID, Seq: a.Pointer.Seq, Hash: a.Pointer.Release.Hash, Outcome: out, Reason: reason,
+		Started: a.Started.UTC().Format(time.RFC3339), Events: slices.Clone(a.Events),
+	}
+}
+
+// receipt tells the face that the receipt has changed.
+func (e *Engine) receipt() { e.OnReceipt(e.Receipt()) }
+
+// Receipt is what the server has to say of the app now, with the events of its last deployment.
+func (e *Engine) Receipt() deployment.Receipt {
+	live, liveErr := e.Tree.Current()
+	records, _ := e.Journal.Records(1)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := &e.state
+	r := deployment.Receipt{
+		Type: deployment.ReceiptType, App: e.App, Environment: e.Environment, Server: e.Server, AgentVersion: e.AgentVersion,
+		Status: e.status,
+	}
+	if !e.looked.IsZero() {
+		r.Seen = e.looked.UTC().Format(time.RFC3339)
+	}
+	f := s.followed()
+	r.Pointer = deployment.ReceiptPointer{Seq: f.Seq, Hash: f.Hash}
+	if liveErr != nil {
+		r.Status = liveErr.Error()
+	} else if live != "" {
+		t, known := s.treeNamed(live)
+		r.Live = deployment.ReceiptLive{Seq: t.Seq, Hash: t.Hash}
+		if f.ID == t.ID && known {
+			r.Live.Seq = f.Seq // the same artifact under a later seq
+		}
+		if !s.Since.IsZero() && t.Healthy {
+			r.Live.Since = s.Since.UTC().Format(time.RFC3339)
+		}
+		if !known && e.locked == nil {
+			r.Status = "current leads to " + live + ", which this agent did not put there"
+		}
+	}
+	switch {
+	case s.Held != "":
+		r.Held = s.Held
+	case s.Override != "" && s.Override == s.Followed:
+		r.Held = "overridden by a command on this server"
+	}
+	if a := s.Attempt; a != nil {
+		rec := e.record(a, "", "")
+		r.Deployment = &rec
+	} else if len(records) == 1 {
+		r.Deployment = &records[0]
+	}
+	return r
+}
+
+// Detail is everything about the app that the socket shows.
+func (e *Engine) Detail() deployment.Detail {
+	d := deployment.Detail{Key: e.Key, Dir: e.Tree.Path(), Receipt: e.Receipt(), Releases: e.releases()}
+	d.Deployments, _ = e.Journal.Records(20)
+	return d
+}
+
+// releases lists what was accepted here, newest first: one row for each release, however many pointers named it.
+func (e *Engine) releases() []deployment.Release {
+	live, _ := e.Tree.Current()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := &e.state
+	current, _ := s.treeNamed(live)
+	var out []deployment.Release
+	listed := map[string]bool{}
+	for _, a := range slices.Backward(s.Accepted) {
+		if listed[a.ID] {
+			continue
+		}
+		listed[a.ID] = true
+		_, onDisk := s.treeOf(a.ID)
+		out = append(out, deployment.Release{
+			Seq: a.Seq, Hash: a.Hash, Msg: a.Msg, Date: a.Date, SHA256: a.SHA256,
+			Live: a.ID == current.ID, OnDisk: onDisk, Outcome: a.Outcome,
+		})
+	}
+	for _, t := range s.Trees {
+		if !listed[t.ID] {
+			out = append(out, deployment.Release{Seq: t.Seq, Hash: t.Hash, Msg: t.Msg, Date: t.Date, SHA256: t.SHA256, Live: t.Name == live, OnDisk: true})
+		}
+	}
+	return out
+}
+
+// Ready is nil when the app could be deployed now, else why not.
+func (e *Engine) Ready(ctx context.Context) error {
+	if e.locked != nil {
+		return e.locked
+	}
+	if _, err := e.Tree.Current(); err != nil {
+		return err
+	}
+	if err := e.Service.Check(ctx); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.looked.IsZero() {
+		if e.status != "" {
+			return errors.New(e.status)
+		}
+		return errors.New("the pointer has not been read yet")
+	}
+	return nil
+}
+
+// prune deletes release directories beyond the newest keep, counting only releases that were live and healthy. The live
+// release, the one before it and the one that the running process was started from always stay.
+func (e *Engine) prune(ctx context.Context, keep int) []string {
+	live, err := e.Tree.Current()
+	if err != nil {
+		return nil
+	}
+	started, _ := e.Service.StartedFrom(ctx)
+	s := &e.state
+	current, _ := s.treeNamed(live)
+	before := s.previous(current.ID)
+	trees := slices.Clone(s.Trees)
+	slices.SortFunc(trees, func(a, b tree) int { return int(b.Used) - int(a.Used) })
+	kept, removed := 0, []string(nil)
+	for _, t := range trees {
+		safe := t.Name == live || t.ID == before
+		if safe || t.Healthy && kept < keep {
+			kept++
+			continue
+		}
+		if started != "" && within(started, e.Tree.ReleasePath(t.Name)) {
+			continue
+		}
+		if err := e.change(func(l *ledger) { l.dropTree(t.Name) }); err != nil {
+			e.Log.Warn("prune", "app", e.Key, "error", err)
+			return removed
+		}
+		if err := e.Tree.Remove(t.Name); err != nil {
+			e.Log.Warn("prune", "app", e.Key, "release", t.Name, "error", err)
+			continue
+		}
+		removed = append(removed, t.Name)
+		e.Log.Info("pruned", "app", e.Key, "release", t.Name)
+	}
+	return removed
+}
+
+// within reports whether path is dir or below it.
+func within(path, dir string) bool {
+	return path == dir || len(path) > len(dir) && path[:len(dir)] == dir && path[len(dir)] == '/'
+}
+
+func tail(lines []string, n int) []string { return lines[max(0, len(lines)-n):] }
+
+func sizeText(n int64) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+}

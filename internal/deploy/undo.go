@@ -1,0 +1,105 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
+)
+
+// rollBack puts the previous release back and ends the deployment.
+func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, error) {
+	if a.From == "" || !e.Tree.Has(a.From) {
+		return e.rollBackToNothing(ctx, a)
+	}
+	begun := time.Now()
+	from, _ := e.state.treeNamed(a.From)
+	e.step(a, deployment.RollBack, deployment.Started, "back to "+a.From)
+	before, err := e.makeLive(ctx, a.From)
+	if err == nil {
+		report := func(s string) { e.step(a, deployment.RollBack, deployment.Progress, s) }
+		err = e.Check(ctx, before, from.Hash, report)
+	}
+	if err != nil {
+		lines, _ := e.Service.Log(ctx, logLines)
+		e.emit(a, deployment.Event{Step: deployment.RollBack, State: deployment.StepFail, Message: err.Error(), Log: lines})
+		if a.Blameless {
+			return e.end(a, deployment.Failed, a.Failure)
+		}
+		return e.end(a, deployment.Broken, fmt.Sprintf("%s; then the previous release %s: %v", a.Failure, release.ShortHash(from.Hash), err))
+	}
+	e.stepTook(a, deployment.RollBack, time.Since(begun))
+	if a.Made {
+		e.discardTree(a)
+	}
+	if a.Blameless {
+		return e.end(a, deployment.Failed, a.Failure)
+	}
+	return e.end(a, deployment.RolledBack, a.Failure)
+}
+
+// rollBackToNothing undoes a first release: the unit is stopped and nothing is live, as before.
+func (e *Engine) rollBackToNothing(ctx context.Context, a *attempt) (deployment.Outcome, error) {
+	e.step(a, deployment.RollBack, deployment.Started, "there is no previous release; stopping")
+	err := e.Service.Stop(ctx)
+	if cerr := e.Tree.Clear(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		e.step(a, deployment.RollBack, deployment.StepFail, err.Error())
+		if a.Blameless {
+			return e.end(a, deployment.Failed, a.Failure)
+		}
+		return e.end(a, deployment.Broken, fmt.Sprintf("%s; and stopping it: %v", a.Failure, err))
+	}
+	e.step(a, deployment.RollBack, deployment.Done, "stopped")
+	if a.Made {
+		e.discardTree(a)
+	}
+	return e.end(a, deployment.Failed, a.Failure+"; there is no previous release to go back to, so the app is stopped")
+}
+
+// discardTree undoes unpack. The tree goes out of the ledger first: a crash between leaves a directory that Sweep removes.
+func (e *Engine) discardTree(a *attempt) {
+	name := a.To
+	err := e.change(func(l *ledger) { l.dropTree(name) })
+	if err == nil {
+		err = e.Tree.Remove(name)
+	}
+	if err != nil {
+		e.Log.Warn("remove release", "app", e.Key, "release", name, "error", err)
+	}
+}
+
+// recover puts the disk in order before the first look and counts the interruption of an attempt that was under way.
+func (e *Engine) recover() {
+	if e.locked != nil {
+		return
+	}
+	if err := e.Tree.Sweep(func(name string) bool { _, ok := e.state.treeNamed(name); return ok }); err != nil {
+		e.Log.Warn("sweep", "app", e.Key, "error", err)
+	}
+	a := e.state.Attempt
+	if a == nil {
+		if err := e.Tree.ClearIncoming(); err != nil {
+			e.Log.Warn("clear incoming", "app", e.Key, "error", err)
+		}
+		return
+	}
+	e.Log.Info("taking up an interrupted deployment", "app", e.Key, "deployment", a.ID, "step", a.Phase)
+	err := e.change(func(*ledger) {
+		a.Interruptions++
+		if a.Interruptions > maxInterruptions && a.Failure == "" {
+			a.Failure, a.Blameless = fmt.Sprintf("interrupted %d times in a row", maxInterruptions), true
+		}
+	})
+	if err != nil {
+		e.Log.Error("write state", "app", e.Key, "error", err)
+	}
+	for _, ev := range a.Events { // so that whoever follows sees the whole story
+		e.OnEvent(ev)
+	}
+	e.step(a, a.Phase, deployment.Progress, "the agent was restarted; going on")
+}
