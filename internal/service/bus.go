@@ -1,0 +1,171 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+)
+
+// jobLook is how often a job is looked at while its end is awaited: the signal that announces it is lost when
+// systemd re-executes itself or the bus restarts.
+const jobLook = time.Second
+
+// bus is a connection to systemd that is made when needed.
+type bus struct {
+	dial func(context.Context) (*systemd.Conn, error)
+
+	mu    sync.Mutex
+	conn  *systemd.Conn
+	close context.CancelFunc // ends the context that conn lives in
+}
+
+// connect returns the living connection, or makes one.
+func (b *bus) connect(ctx context.Context) (*systemd.Conn, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conn != nil && b.conn.Connected() {
+		return b.conn, nil
+	}
+	b.dropLocked()
+
+	// The connection outlives the call that makes it, yet that call's end must end a dial that hangs.
+	life, end := context.WithCancel(context.Background())
+	stop := context.AfterFunc(ctx, end)
+	conn, err := b.dial(life)
+	if !stop() && err == nil {
+		conn.Close()
+		err = ctx.Err()
+	}
+	if err != nil {
+		end()
+		return nil, fmt.Errorf("connect to systemd: %w", err)
+	}
+	b.conn, b.close = conn, end
+	return conn, nil
+}
+
+// dial prefers systemd's own socket, which needs no message bus and no polkit but is open to root only.
+func dial(ctx context.Context) (*systemd.Conn, error) {
+	if os.Geteuid() == 0 {
+		if conn, err := systemd.NewSystemdConnectionContext(ctx); err == nil {
+			return conn, nil
+		}
+	}
+	return systemd.NewSystemConnectionContext(ctx)
+}
+
+// drop closes the connection if it is conn; nil stands for whichever there is.
+func (b *bus) drop(conn *systemd.Conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if conn == nil || conn == b.conn {
+		b.dropLocked()
+	}
+}
+
+func (b *bus) dropLocked() {
+	if b.conn != nil {
+		b.conn.Close()
+		b.close()
+	}
+	b.conn, b.close = nil, nil
+}
+
+// call runs f on a connection. When the connection breaks it is dropped, and again says whether f may run once more.
+func (b *bus) call(ctx context.Context, again bool, f func(*systemd.Conn) error) error {
+	for {
+		conn, err := b.connect(ctx)
+		if err != nil {
+			return err
+		}
+		err = f(conn)
+		var answer dbus.Error
+		if err == nil || errors.As(err, &answer) && answer.Name != "org.freedesktop.DBus.Error.Disconnected" || ctx.Err() != nil {
+			return err
+		}
+		b.drop(conn)
+		if !again {
+			return err
+		}
+		again = false
+	}
+}
+
+// properties returns all properties of a unit, loading it if need be.
+func (b *bus) properties(ctx context.Context, unit string) (props map[string]any, err error) {
+	err = b.call(ctx, true, func(c *systemd.Conn) error {
+		props, err = c.GetAllPropertiesContext(ctx, unit)
+		return err
+	})
+	return props, err
+}
+
+// resetFailed clears the failed state, the restart count and the start limit of a unit.
+func (b *bus) resetFailed(ctx context.Context, unit string) error {
+	return b.call(ctx, true, func(c *systemd.Conn) error { return c.ResetFailedUnitContext(ctx, unit) })
+}
+
+// job enqueues the restart or stop of a unit, replacing a job that contradicts it, and waits for its result: done,
+// failed, timeout, canceled, dependency or skipped.
+func (b *bus) job(ctx context.Context, unit, verb string) (string, error) {
+	results := make(chan string, 1) // buffered: nobody may be left to read it
+	err := b.call(ctx, false, func(c *systemd.Conn) (err error) {
+		if verb == "stop" {
+			_, err = c.StopUnitContext(ctx, unit, "replace", results)
+		} else {
+			_, err = c.RestartUnitContext(ctx, unit, "replace", results)
+		}
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	look := time.NewTicker(jobLook)
+	defer look.Stop()
+	for idle := 0; ; {
+		select {
+		case result := <-results:
+			return result, nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-look.C:
+			props, err := b.properties(ctx, unit)
+			if err != nil {
+				continue // systemd is restarting; ctx bounds the wait
+			}
+			if hasJob(props) {
+				idle = 0
+				continue
+			}
+			// Without a job the result should have come already. A second look gives a late signal its chance.
+			if idle++; idle == 2 {
+				return impliedResult(props, verb), nil
+			}
+		}
+	}
+}
+
+// hasJob reports whether a job of the unit is queued or running.
+func hasJob(props map[string]any) bool {
+	job, ok := props["Job"].([]any)
+	if !ok || len(job) == 0 {
+		return false
+	}
+	id, ok := job[0].(uint32)
+	return ok && id != 0
+}
+
+// impliedResult tells from a unit without a job how its last one ended.
+func impliedResult(props map[string]any, verb string) string {
+	st := unitState(props)
+	if (verb == "stop") == (st.Active == "inactive") || st.Type == "oneshot" && st.Result == "success" {
+		return "done"
+	}
+	return "failed"
+}
