@@ -1,0 +1,365 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/towline/towline/internal/release"
+)
+
+const (
+	minPoll  = time.Second
+	minKeep  = 2
+	maxTimes = 24 * time.Hour // for every duration
+)
+
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+
+// check reports every value that is not right, and returns the settings that the form stands for.
+func (r *reader) check(f *form) Settings {
+	if r.broken {
+		return Settings{}
+	}
+	s := Settings{
+		Server: f.Server, Labels: f.Labels, Bucket: f.Bucket, Poll: time.Duration(*f.Poll), Listen: f.Listen,
+		PingToken: f.PingToken, Metrics: f.Metrics, StatusPage: f.StatusPage, State: f.State, Socket: f.Socket,
+	}
+	if err := release.CheckServer(f.Server); err != nil {
+		if r.places["server"] == nil {
+			r.wrong("", "server: the host name cannot be used: %v; write server: NAME", err)
+		} else {
+			r.wrong("server", "%v", err)
+		}
+	}
+	for i, label := range f.Labels {
+		if err := release.CheckServer(label); err != nil {
+			r.wrong(fmt.Sprintf("labels[%d]", i), "%v", strings.Replace(err.Error(), "server", "label", 1))
+		}
+	}
+	if f.Bucket == "" {
+		r.wrong("bucket", "it is missing; want a bucket's name, s3://…, or file:///…")
+	} else {
+		r.bucket("bucket", f.Bucket)
+	}
+	r.span("poll", f.Poll, minPoll)
+	if f.Listen != "" {
+		r.address("listen", f.Listen)
+	}
+	if f.Trust != nil {
+		r.trust("trust", f.Trust.over(nil))
+	}
+	s.TLS = r.tls(f.TLS)
+	s.Receipts = r.receipts(f.Receipts)
+	r.absolute("state", f.State)
+	r.absolute("socket", f.Socket)
+	if c := f.Credentials; c != nil {
+		s.Credentials = Credentials(*c)
+		if (c.AccessKeyID == "") != (c.SecretAccessKey == "") {
+			r.wrong("credentials", "access_key_id_file and secret_access_key_file belong together")
+		}
+		r.optional("credentials/access_key_id_file", c.AccessKeyID)
+		r.optional("credentials/secret_access_key_file", c.SecretAccessKey)
+	}
+	for i, n := range f.Notify {
+		s.Notify = append(s.Notify, r.notify(fmt.Sprintf("notify[%d]", i), n))
+	}
+	s.Apps = r.apps(f)
+	r.optional("ping_token_file", f.PingToken)
+	if f.PingToken != "" && !slices.ContainsFunc(s.Apps, func(a App) bool { return a.Trust.None() }) {
+		r.wrong("ping_token_file", "every app is signed, so that pings need no token; leave it out")
+	}
+	return s
+}
+
+func (r *reader) apps(f *form) []App {
+	if len(f.Apps) == 0 {
+		r.wrong("apps", "there is none; the agent has nothing to do")
+		return nil
+	}
+	var apps []App
+	tracks := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(f.Apps)) {
+		at := "apps/" + key
+		if err := release.CheckApp(key); err != nil {
+			r.wrong(at, "%v", err)
+			continue
+		}
+		a := r.app(at, key, f.Apps[key])
+		for _, other := range apps {
+			if a.Dir == other.Dir || strings.HasPrefix(a.Dir, other.Dir+"/") || strings.HasPrefix(other.Dir, a.Dir+"/") {
+				r.wrong(at+"/dir", "%s and %s of app %s must lie apart", a.Dir, other.Dir, other.Key)
+			}
+		}
+		track := a.App + " in " + a.Environment
+		if first := tracks[track]; first != "" {
+			r.wrong(at, "it is %s, as %s is already", track, first)
+		}
+		tracks[track] = key
+		apps = append(apps, a)
+	}
+	return apps
+}
+
+func (r *reader) app(at, key string, f *appForm) App {
+	a := App{
+		Key: key, App: f.App, Prefix: f.Prefix, Environment: f.Environment, Dir: f.Dir, Unit: f.Unit, Restart: f.Restart,
+		Keep: *f.Keep, Shared: f.Shared, Pointer: f.Pointer, Artifact: f.Artifact, Health: r.health(at+"/health", f.Health),
+	}
+	for _, rule := range []struct {
+		key   string
+		value string
+		check func(string) error
+	}{
+		{"app", f.App, release.CheckApp}, {"prefix", f.Prefix, release.CheckPrefix}, {"environment", f.Environment, release.CheckEnvironment},
+	} {
+		if err := rule.check(rule.value); err != nil {
+			r.wrong(at+"/"+rule.key, "%v", err)
+		}
+	}
+	r.absolute(at+"/dir", f.Dir)
+	if f.Unit != "" {
+		if err := release.CheckUnit(f.Unit); err != nil {
+			r.wrong(at+"/unit", "%v", err)
+		}
+		if f.Restart != nil {
+			r.wrong(at+"/restart", "either a unit or a command restarts the app, not both; remove one")
+		}
+	}
+	r.argv(at+"/restart", f.Restart)
+	if *f.Keep < minKeep {
+		r.wrong(at+"/keep", "%d: at least %d, the live release and the one before", *f.Keep, minKeep)
+	}
+	for i, shared := range f.Shared {
+		if clean := strings.TrimSuffix(shared, "/"); !filepath.IsLocal(clean) || path.Clean(clean) != clean || clean == "." {
+			r.wrong(fmt.Sprintf("%s/shared[%d]", at, i), "%q: want a path inside the release, such as .env or uploads/", shared)
+		}
+	}
+	if h := f.Hooks; h != nil {
+		a.Hooks = Hooks{BeforeActivate: h.BeforeActivate, AfterHealthy: h.AfterHealthy}
+		r.argv(at+"/hooks/before-activate", h.BeforeActivate)
+		r.argv(at+"/hooks/after-healthy", h.AfterHealthy)
+	}
+	a.Trust, a.RevertsRefused = r.trust(at+"/trust", f.Trust)
+	r.plain(at, f, a.Trust.None())
+	if a.Pointer == "" {
+		a.Pointer = release.PointerKey(a.Prefix, a.Environment)
+	}
+	return a
+}
+
+// plain checks the two keys of the shell recipe's pointer.
+func (r *reader) plain(at string, f *appForm, none bool) {
+	for _, k := range []struct{ name, value string }{{"pointer", f.Pointer}, {"artifact", f.Artifact}} {
+		switch {
+		case k.value == "":
+		case !none && f.Trust != nil:
+			r.wrong(at+"/"+k.name, "only apps with trust: none have it; a signed pointer has its fixed place")
+		case strings.HasPrefix(k.value, "/") || path.Clean(k.value) != k.value || !utf8Printable(k.value) ||
+			k.name == "pointer" && strings.HasPrefix(k.value, ".."):
+			r.wrong(at+"/"+k.name, "%q: want an object's key, without a slash at either end", k.value)
+		case k.name == "artifact" && !strings.Contains(k.value, "{hash}"):
+			r.wrong(at+"/artifact", "%q: want {hash} in it, which stands for the hash in the pointer", k.value)
+		case k.name == "artifact" && !strings.HasSuffix(k.value, ".tar.gz") && !strings.HasSuffix(k.value, ".tgz") && !strings.HasSuffix(k.value, ".tar.zst"):
+			r.wrong(at+"/artifact", "%q: want an archive that ends in .tar.gz, .tgz or .tar.zst", k.value)
+		}
+	}
+}
+
+func (r *reader) health(at string, f *healthForm) Health {
+	h := Health{
+		HTTP: f.HTTP, TCP: f.TCP, Exec: f.Exec, Expect: f.Expect,
+		Within: time.Duration(*f.Within), Stable: time.Duration(*f.Stable), Passes: *f.Passes,
+	}
+	probes := 0
+	for _, set := range []bool{f.HTTP != "", f.TCP != "", f.Exec != nil} {
+		if set {
+			probes++
+		}
+	}
+	if probes > 1 {
+		r.wrong(at, "one of http, tcp and exec; there are %d", probes)
+	}
+	if f.HTTP != "" {
+		r.httpURL(at+"/http", f.HTTP)
+	}
+	if f.TCP != "" {
+		r.address(at+"/tcp", f.TCP)
+	}
+	r.argv(at+"/exec", f.Exec)
+	if f.Expect != "" && f.HTTP == "" {
+		r.wrong(at+"/expect", "only http has an answer to look into")
+	}
+	r.span(at+"/within", f.Within, time.Second)
+	r.span(at+"/stable", f.Stable, 0)
+	if *f.Passes < 1 {
+		r.wrong(at+"/passes", "%d: at least 1", *f.Passes)
+	}
+	return h
+}
+
+// trust turns the form into a release.Trust; refused says that restored pointers are not followed.
+func (r *reader) trust(at string, f *trustForm) (t release.Trust, refused bool) {
+	if f == nil {
+		r.wrong(at, "it is missing: name the keys that towline keygen printed, or write trust: none")
+		return t, false
+	}
+	if r.places[at] == nil {
+		at = "trust" // it was written above
+	}
+	switch f.Word {
+	case "":
+	case "none":
+		return release.NoTrust(), f.Reverts == "refuse"
+	default:
+		r.wrong(at, "%q: want none, or keys below it", f.Word)
+		return t, false
+	}
+	switch f.Reverts {
+	case "follow", "refuse":
+	default:
+		r.wrong(at+"/reverts", "%q: want follow or refuse", f.Reverts)
+	}
+	var keys []release.PublicKey
+	for i, text := range f.Keys {
+		key, err := release.ParsePublicKey(text)
+		if err != nil {
+			r.wrong(fmt.Sprintf("%s/keys[%d]", at, i), "%v", err)
+			continue
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) < len(f.Keys) {
+		return t, false // more would only confuse
+	}
+	t, err := release.NewTrust(keys, *f.Threshold)
+	if err != nil {
+		r.wrong(at, "%s", strings.TrimPrefix(err.Error(), "trust: "))
+	}
+	return t, f.Reverts == "refuse"
+}
+
+func (r *reader) tls(f *tlsForm) TLS {
+	if f == nil {
+		return TLS{Mode: TLSAuto}
+	}
+	switch f.Word {
+	case "":
+		if f.Cert == "" || f.Key == "" {
+			r.wrong("tls", "want both cert and key, or auto, or off")
+		}
+		r.optional("tls/cert", f.Cert)
+		r.optional("tls/key", f.Key)
+		return TLS{Mode: TLSFiles, Cert: f.Cert, Key: f.Key}
+	case string(TLSAuto), string(TLSOff):
+		return TLS{Mode: TLSMode(f.Word)}
+	case "false": // YAML 1.1 reads off as a boolean
+		f.Word = string(TLSOff)
+		return TLS{Mode: TLSOff}
+	}
+	r.wrong("tls", "%q: want auto, off, or {cert: FILE, key: FILE}", f.Word)
+	return TLS{}
+}
+
+func (r *reader) receipts(text string) Receipts {
+	switch text {
+	case "true":
+		return Receipts{}
+	case "false":
+		return Receipts{Off: true}
+	}
+	r.bucket("receipts", text)
+	return Receipts{Bucket: text}
+}
+
+func (r *reader) notify(at string, f notifyForm) Notify {
+	if f.Webhook.Reveal() == "" {
+		r.wrong(at+"/webhook", "it is missing")
+	} else if u, err := url.Parse(f.Webhook.Reveal()); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+		r.wrong(at+"/webhook", "want https://…") // the value is a secret
+	}
+	for i, change := range f.On {
+		if !slices.Contains(changes, change) {
+			r.wrong(fmt.Sprintf("%s/on[%d]", at, i), "%q: want some of %s", change, strings.Join(changes, ", "))
+		}
+	}
+	return Notify(f)
+}
+
+// bucket checks a bucket's URL as far as it goes without asking anyone.
+func (r *reader) bucket(at, text string) {
+	if !strings.Contains(text, "://") {
+		if !bucketName.MatchString(text) {
+			r.wrong(at, "%q: want a bucket's name, s3://…, or file:///…", text)
+		}
+		return
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		r.wrong(at, "want a bucket's name, s3://…, or file:///…")
+	case u.User != nil:
+		r.wrong(at, "no key belongs into the URL; see credentials")
+	case u.Scheme == "s3" && !bucketName.MatchString(u.Host):
+		r.wrong(at, "%q: want s3:// and a bucket's name of 3 to 63 characters", text)
+	case u.Scheme == "file" && (u.Host != "" || !path.IsAbs(u.Path)):
+		r.wrong(at, "%q: want file:// and an absolute path, three slashes in all", text)
+	case u.Scheme != "s3" && u.Scheme != "file":
+		r.wrong(at, "%q: want a bucket's name, s3://…, or file:///…", text)
+	}
+}
+
+func (r *reader) httpURL(at, text string) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		r.wrong(at, "%q: want a URL such as http://127.0.0.1:3000/", text)
+	}
+}
+
+func (r *reader) address(at, text string) {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil {
+		r.wrong(at, `%q: want host:port`, text)
+		return
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		r.wrong(at, "%q: want a port of 0 to 65535", text)
+	}
+}
+
+func (r *reader) absolute(at, file string) {
+	if !path.IsAbs(file) || path.Clean(file) != file || file == "/" {
+		r.wrong(at, "%q: want an absolute path, without . or .. or a slash at its end", file)
+	}
+}
+
+func (r *reader) optional(at, file string) {
+	if file != "" {
+		r.absolute(at, file)
+	}
+}
+
+func (r *reader) argv(at string, argv []string) {
+	if argv != nil && (len(argv) == 0 || argv[0] == "") {
+		r.wrong(at, "it names no program")
+	}
+}
+
+func (r *reader) span(at string, d *duration, least time.Duration) {
+	if v := time.Duration(*d); v < least || v > maxTimes {
+		r.wrong(at, "%v: want %v to %v", v, least, maxTimes)
+	}
+}
+
+// utf8Printable reports whether s is something that an object's key may be.
+func utf8Printable(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c == 0x7f || c == '\uFFFD' })
+}
