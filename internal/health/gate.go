@@ -205,7 +205,7 @@ func (w *watch) witness() string {
 	case w.Probe != nil:
 		return w.tries.last()
 	case w.unit.Managed:
-		return "unit is running, no probe configured"
+		return "unit is active, no probe configured"
 	}
 	return "nothing to check: no unit, no probe"
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -112,7 +113,13 @@ func (p TCP) Try(ctx context.Context) (string, error) {
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.Addr)
 	if err != nil {
-		return "", fmt.Errorf("connect to %s: %w", p.Addr, plain(ctx, err))
+		err = plain(ctx, err)
+		var op *net.OpError
+		var errno syscall.Errno
+		if errors.As(err, &op) && op.Addr != nil && op.Addr.String() == p.Addr && errors.As(err, &errno) {
+			err = errno // without the address once more
+		}
+		return "", fmt.Errorf("connect to %s: %w", p.Addr, err)
 	}
 	conn.Close()
 	return "connect to " + p.Addr + ": accepted", nil

@@ -395,6 +395,26 @@ func TestSystemdStartedFrom(t *testing.T) {
 	}
 }
 
+// polkitRule is what lets the user daemon handle one unit.
+const polkitRule = `polkit.addRule(function(action, subject) {
+  if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == "daemon" &&
+      action.lookup("unit") == "towline-test-mine.service" &&
+      ["start", "stop", "restart", "reload", "reset-failed"].indexOf(action.lookup("verb")) >= 0) return polkit.Result.YES;
+});
+`
+
+// asDaemon runs one test of this program as the user daemon.
+func asDaemon(t *testing.T, name string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+name+"$", "-test.v")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1, Gid: 1}}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+name) {
+		t.Errorf("as another user: %v\n%s", err, out)
+	}
+}
+
 // TestSystemdUnprivileged runs itself as a user without rights.
 func TestSystemdUnprivileged(t *testing.T) {
 	if os.Geteuid() == 0 {
@@ -402,13 +422,7 @@ func TestSystemdUnprivileged(t *testing.T) {
 		if err := s.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command("/proc/self/exe", "-test.run=^TestSystemdUnprivileged$", "-test.v")
-		cmd.Dir = "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1, Gid: 1}}
-		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "--- PASS: TestSystemdUnprivileged") {
-			t.Errorf("as another user: %v\n%s", err, out)
-		}
+		asDaemon(t, "TestSystemdUnprivileged")
 		return
 	}
 	s := open(t, "towline-test-mine.service")
@@ -431,5 +445,30 @@ func TestSystemdUnprivileged(t *testing.T) {
 	}
 	if got, err := s.StartedFrom(t.Context()); err != nil || got != "/usr" {
 		t.Errorf("got %q, %v, want the unit's working directory", got, err)
+	}
+}
+
+// TestSystemdPolkit runs itself as a user whom a rule lets handle one unit, and no other.
+func TestSystemdPolkit(t *testing.T) {
+	if os.Geteuid() == 0 {
+		newUnit(t, "mine", "ExecStart=/bin/sleep 1000\n")
+		newUnit(t, "other", "ExecStart=/bin/sleep 1000\n")
+		rule := "/etc/polkit-1/rules.d/50-towline-test.rules"
+		if err := os.WriteFile(rule, []byte(polkitRule), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.Remove(rule) })
+		systemctl(t, "restart", "polkit.service") // it would notice by itself, a little later
+		asDaemon(t, "TestSystemdPolkit")
+		return
+	}
+	mine, other := open(t, "towline-test-mine.service"), open(t, "towline-test-other.service")
+	for _, err := range []error{mine.Restart(within(t, 20*time.Second)), mine.Restart(within(t, 20*time.Second)), mine.Stop(within(t, 20*time.Second))} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if err := other.Restart(within(t, 20*time.Second)); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("another unit: got %v, want fs.ErrPermission", err)
 	}
 }

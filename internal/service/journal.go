@@ -32,8 +32,8 @@ func (s *Systemd) Log(ctx context.Context, n int) ([]string, error) {
 	dead := st.Active != "active"
 	var match []string
 	for _, id := range ids {
-		// systemd speaks of a unit in the field INVOCATION_ID, which anybody may set: hence _PID.
-		match = append(match, "_SYSTEMD_INVOCATION_ID="+id, "+", "_PID=1", "INVOCATION_ID="+id, "+")
+		// The first holds what its processes say; the second what systemd says of them.
+		match = append(match, "_SYSTEMD_INVOCATION_ID="+id, "+", "INVOCATION_ID="+id, "+")
 	}
 	if len(match) > 0 {
 		lines, err := s.settled(ctx, n, dead, match[:len(match)-1])

@@ -257,5 +257,8 @@ func (s *Systemd) RunInstance(ctx context.Context, unit string) ([]string, error
 		}
 	}
 	out, logErr := inst.output(look, keepLines, err != nil)
-	return out, errors.Join(err, logErr)
+	if logErr != nil {
+		out = []string{logErr.Error()} // the run counts, not what can be read of it
+	}
+	return out, err
 }
