@@ -62,41 +62,45 @@ func scan(ctx context.Context, o PackOptions) (root *os.Root, entries []Entry, e
 	if root, err = os.OpenRoot(dir); err != nil {
 		return nil, nil, sourceError{fmt.Errorf("pack: %w", err)}
 	}
-	defer func() {
-		if err != nil {
-			root.Close()
-		}
-	}()
-	w := walker{ctx: ctx, root: root, tree: map[string]Entry{}}
-	if w.include, err = patterns("include", o.Include); err != nil {
+	if entries, err = walk(ctx, root, start, o); err != nil {
+		root.Close()
 		return nil, nil, err
+	}
+	return root, entries, nil
+}
+
+func walk(ctx context.Context, root *os.Root, start string, o PackOptions) ([]Entry, error) {
+	w := walker{ctx: ctx, root: root, tree: map[string]Entry{}}
+	var err error
+	if w.include, err = patterns("include", o.Include); err != nil {
+		return nil, err
 	}
 	if w.exclude, err = patterns("exclude", o.Exclude); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err = fs.WalkDir(root.FS(), start, w.visit); err != nil {
-		return nil, nil, err
+	if err := fs.WalkDir(root.FS(), start, w.visit); err != nil {
+		return nil, err
 	}
 	for _, f := range o.Extra {
-		if err = w.addExtra(f); err != nil {
-			return nil, nil, err
+		if err := w.addExtra(f); err != nil {
+			return nil, err
 		}
 	}
 	if len(w.tree) == 0 {
-		return nil, nil, unfit(o.Dir, "nothing to pack: it is empty, or include and exclude leave nothing")
+		return nil, unfit(o.Dir, "nothing to pack: it is empty, or include and exclude leave nothing")
 	}
 	if len(w.tree) > MaxEntries {
-		return nil, nil, unfit(o.Dir, "%d entries, at most %d are accepted; exclude what need not be deployed", len(w.tree), MaxEntries)
+		return nil, unfit(o.Dir, "%d entries, at most %d are accepted; exclude what need not be deployed", len(w.tree), MaxEntries)
 	}
-	entries = slices.SortedFunc(maps.Values(w.tree), func(a, b Entry) int { return comparePaths(a.Path, b.Path) })
+	entries := slices.SortedFunc(maps.Values(w.tree), func(a, b Entry) int { return comparePaths(a.Path, b.Path) })
 	for _, e := range entries {
 		if e.Mode&fs.ModeSymlink != 0 {
-			if err = w.checkLink(e); err != nil {
-				return nil, nil, err
+			if err := w.checkLink(e); err != nil {
+				return nil, err
 			}
 		}
 	}
-	return root, entries, nil
+	return entries, nil
 }
 
 type walker struct {
