@@ -1,0 +1,107 @@
+package bucket
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// stallError says that a connection gave no byte for a while.
+type stallError time.Duration
+
+func (e stallError) Error() string { return fmt.Sprintf("no bytes for %v", time.Duration(e)) }
+
+// attempts counts how often a request was sent: a refusal of the second attempt may be the first one's success.
+type attempts struct{}
+
+func withAttempts(ctx context.Context) (context.Context, *atomic.Int32) {
+	n := new(atomic.Int32)
+	return context.WithValue(ctx, attempts{}, n), n
+}
+
+// watch is a transport that ends an attempt on which nothing moves: no request byte taken, no answer begun, or no byte
+// of the answer's body for a while. Time in which the caller does not read does not count.
+type watch struct {
+	base  http.RoundTripper
+	stall time.Duration
+}
+
+// patience is how long a store may take to begin its answer: at once for reading; time to store what was written; and
+// minutes to put the parts of an upload together, which some do by copying.
+func (w watch) patience(method string) time.Duration {
+	switch method {
+	case http.MethodPut:
+		return 6 * w.stall
+	case http.MethodPost:
+		return 30 * w.stall
+	}
+	return w.stall
+}
+
+func (w watch) RoundTrip(req *http.Request) (*http.Response, error) {
+	if n, ok := req.Context().Value(attempts{}).(*atomic.Int32); ok {
+		n.Add(1)
+	}
+	limit := w.patience(req.Method)
+	ctx, cancel := context.WithCancelCause(req.Context())
+	timer := time.AfterFunc(limit, func() { cancel(stallError(limit)) })
+	req = req.WithContext(ctx)
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = &sending{ReadCloser: req.Body, timer: timer, limit: limit}
+	}
+	resp, err := w.base.RoundTrip(req)
+	timer.Stop()
+	if err != nil {
+		if stall, ok := context.Cause(ctx).(stallError); ok {
+			err = stall
+		}
+		cancel(nil)
+		return nil, err
+	}
+	body := &receiving{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, limit: w.stall}
+	body.timer = time.AfterFunc(w.stall, func() { cancel(stallError(w.stall)) })
+	body.timer.Stop()
+	resp.Body = body
+	return resp, nil
+}
+
+// sending winds the timer up with every piece that the connection takes.
+type sending struct {
+	io.ReadCloser
+	timer *time.Timer
+	limit time.Duration
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	s.timer.Reset(s.limit)
+	return s.ReadCloser.Read(p)
+}
+
+// receiving runs the timer while a read waits.
+type receiving struct {
+	io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	limit  time.Duration
+}
+
+func (r *receiving) Read(p []byte) (int, error) {
+	r.timer.Reset(r.limit)
+	n, err := r.ReadCloser.Read(p)
+	r.timer.Stop()
+	if stall, ok := context.Cause(r.ctx).(stallError); ok && err != nil && err != io.EOF {
+		err = stall
+	}
+	return n, err
+}
+
+func (r *receiving) Close() error {
+	r.timer.Stop()
+	err := r.ReadCloser.Close()
+	r.cancel(nil)
+	return err
+}

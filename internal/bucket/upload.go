@@ -1,0 +1,166 @@
+package bucket
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+const (
+	singleMax = 16 << 20 // bytes that go in one request
+	partSize  = 8 << 20  // bytes of a part, more only where maxParts would not do
+	maxParts  = 10000    // S3's limit
+	workers   = 4        // parts in flight
+	abortTime = 15 * time.Second
+)
+
+func (s *store) Upload(ctx context.Context, key string, r io.ReaderAt, size int64, contentType string, progress func(int64)) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if size > singleMax {
+		return s.multipart(ctx, key, r, size, contentType, progress)
+	}
+	in := &s3.PutObjectInput{IfNoneMatch: aws.String("*"), ContentType: &contentType}
+	_, err := s.write(ctx, ctx, "upload object", key, io.NewSectionReader(r, 0, size), in)
+	if err == nil && progress != nil {
+		progress(size)
+	}
+	return err
+}
+
+func (s *store) multipart(ctx context.Context, key string, r io.ReaderAt, size int64, contentType string, progress func(int64)) (err error) {
+	const op = "upload object"
+	// Looked at first, too: it spares the upload, and not every store minds the condition when completing.
+	if _, err := s.Stat(ctx, key); err == nil {
+		return s.fault(ctx, op, key, &fault{text: "something else is there", kind: fs.ErrExist})
+	}
+	begun, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &s.loc.name, Key: &key, ContentType: &contentType})
+	if err != nil {
+		return s.fault(ctx, op, key, err)
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		// Parts that nobody lists cost money for ever: abort them even when ctx has ended.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
+		defer cancel()
+		_, abortErr := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.loc.name, Key: &key, UploadId: begun.UploadId})
+		if abortErr != nil && apiCode(abortErr) != "NoSuchUpload" {
+			s.log.Warn("parts of a failed upload stay in the bucket", "key", key, "error", s.fault(ctx, "abort upload of", key, abortErr))
+		}
+	}()
+	parts, err := s.parts(ctx, key, begun.UploadId, r, size, progress)
+	if err != nil {
+		return s.fault(ctx, op, key, err)
+	}
+	in := &s3.CompleteMultipartUploadInput{Bucket: &s.loc.name, Key: &key, UploadId: begun.UploadId, IfNoneMatch: aws.String("*"),
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}}
+	counted, sent := withAttempts(ctx)
+	_, err = s.client.CompleteMultipartUpload(counted, in)
+	if status(err) == http.StatusNotImplemented {
+		if err := s.look(ctx, op, key, ""); err != nil {
+			return err
+		}
+		in.IfNoneMatch = nil
+		_, err = s.client.CompleteMultipartUpload(counted, in)
+	}
+	if err != nil && sent.Load() > 1 {
+		// An earlier attempt may have completed it, and its answer was lost.
+		if now, statErr := s.Stat(ctx, key); statErr == nil && now.Size == size && now.ETag == multipartETag(parts) {
+			return nil
+		}
+	}
+	return s.fault(ctx, op, key, err)
+}
+
+// parts uploads all parts, several at a time, and ends all at the first failure.
+func (s *store) parts(ctx context.Context, key string, id *string, r io.ReaderAt, size int64, progress func(int64)) ([]types.CompletedPart, error) {
+	piece := max(int64(partSize), (size+maxParts-1)/maxParts)
+	parts := make([]types.CompletedPart, (size+piece-1)/piece)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		running sync.WaitGroup
+		mu      sync.Mutex // guards next and done, and keeps calls of progress apart
+		next    int
+		done    int64
+	)
+	claim := func() (int, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		next++
+		return next - 1, next <= len(parts) && ctx.Err() == nil
+	}
+	for range min(workers, len(parts)) {
+		running.Go(func() {
+			for i, ok := claim(); ok; i, ok = claim() {
+				from := int64(i) * piece
+				n := min(piece, size-from)
+				part, err := s.part(ctx, key, id, int32(i+1), io.NewSectionReader(r, from, n), n)
+				if err != nil {
+					cancel(err) // the first one stays
+					return
+				}
+				mu.Lock()
+				parts[i] = part
+				done += n
+				if progress != nil {
+					progress(done)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	running.Wait()
+	return parts, context.Cause(ctx)
+}
+
+func (s *store) part(ctx context.Context, key string, id *string, number int32, body io.ReadSeeker, size int64) (types.CompletedPart, error) {
+	out, err := s.client.UploadPart(ctx, &s3.UploadPartInput{Bucket: &s.loc.name, Key: &key, UploadId: id, PartNumber: &number,
+		Body: body, ContentLength: &size})
+	if err != nil {
+		return types.CompletedPart{}, err
+	}
+	if aws.ToString(out.ETag) == "" {
+		return types.CompletedPart{}, fmt.Errorf("part %d: the store gave no ETag", number)
+	}
+	return types.CompletedPart{PartNumber: &number, ETag: out.ETag, ChecksumCRC32: out.ChecksumCRC32, ChecksumCRC32C: out.ChecksumCRC32C,
+		ChecksumCRC64NVME: out.ChecksumCRC64NVME, ChecksumSHA1: out.ChecksumSHA1, ChecksumSHA256: out.ChecksumSHA256}, nil
+}
+
+// multipartETag is what stores give an object that was put together from these parts: the MD5 of the MD5s of its parts. A
+// store that does it otherwise never answers with it.
+func multipartETag(parts []types.CompletedPart) string {
+	sum := md5.New()
+	for _, part := range parts {
+		digest, err := hex.DecodeString(strings.Trim(*part.ETag, `"`))
+		if err != nil {
+			return ""
+		}
+		sum.Write(digest)
+	}
+	return fmt.Sprintf(`"%x-%d"`, sum.Sum(nil), len(parts))
+}
+
+// apiCode gives the S3 error code of an error, or "".
+func apiCode(err error) string {
+	var api interface{ ErrorCode() string }
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return ""
+}
