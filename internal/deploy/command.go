@@ -227,7 +227,11 @@ func (e *Engine) unlock(body deployment.Command) (deployment.Result, error) {
 	if e.locked == nil {
 		return deployment.Result{Reason: "the state is sound; there is nothing to recover"}, nil
 	}
-	err = e.change(func(l *ledger) { *l = ledger{HighSeq: body.AcceptSeq} })
+	names, err := e.Tree.Names()
+	if err != nil {
+		return deployment.Result{}, err
+	}
+	err = e.change(func(l *ledger) { *l = ledger{HighSeq: body.AcceptSeq}; l.adopt(names) })
 	if err != nil {
 		return deployment.Result{}, err
 	}

@@ -309,7 +309,7 @@ func (e *Engine) begin(ctx context.Context, v release.Verified) (deployment.Outc
 	if err == nil && live.Healthy && live.ID == identity(p, v.Plain()) {
 		return e.unchanged(a, live)
 	}
-	if err := e.change(func(l *ledger) { l.Count++; l.Attempt = a }); err != nil {
+	if err := e.change(func(l *ledger) { l.Count++; l.Attempt = a; l.known(a) }); err != nil {
 		return "", err
 	}
 	return e.finish(ctx)

@@ -3,6 +3,8 @@ package deploy
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/towline/towline/internal/deployment"
@@ -11,6 +13,9 @@ import (
 
 // keepAccepted is how many accepted pointers and how many steps of the trail are remembered.
 const keepAccepted = 1000
+
+// adopted begins the identity of a directory whose release is not known.
+const adopted = "disk:"
 
 // ledger is the engine's durable state.
 type ledger struct {
@@ -142,6 +147,35 @@ func (l *ledger) treeOf(id string) (tree, bool) {
 
 func (l *ledger) dropTree(name string) {
 	l.Trees = slices.DeleteFunc(l.Trees, func(t tree) bool { return t.Name == name })
+}
+
+// adopt notes the directories that are on disk although nothing is remembered of them. What they hold is not known until
+// a pointer names the same seq and hash; see known.
+func (l *ledger) adopt(names []string) {
+	slices.Sort(names)
+	for _, name := range names {
+		number, hash, _ := strings.Cut(name, "-")
+		t := tree{Name: name, ID: adopted + name, Hash: hash}
+		if n, plain := strings.CutPrefix(number, "p"); plain {
+			count, _ := strconv.ParseUint(n, 10, 64)
+			l.Plain = max(l.Plain, count)
+		} else {
+			t.Seq, _ = strconv.ParseUint(number, 10, 64)
+		}
+		l.Trees = append(l.Trees, t)
+	}
+}
+
+// known gives an adopted directory of the attempt's name its identity. A name is a seq and the beginning of a hash, which
+// one history uses once.
+func (l *ledger) known(a *attempt) {
+	for i := range l.Trees {
+		if t := &l.Trees[i]; t.Name == l.directory(a) && t.ID == adopted+t.Name {
+			p := a.Pointer
+			t.ID, t.Hash, t.SHA256 = identity(p, a.Plain), p.Release.Hash, p.Artifact.SHA256
+			t.Msg, t.Date = p.Release.Msg, p.Release.Date
+		}
+	}
 }
 
 // arrived notes that the release of the tree is live and healthy.
