@@ -200,7 +200,8 @@ func (e *Engine) resume() (deployment.Result, error) {
 		return deployment.Result{}, err
 	}
 	err = e.change(func(l *ledger) {
-		if l.Override != "" && l.followed().ID != live.ID {
+		// A release that failed here stays quarantined: resuming is not forcing.
+		if f := l.followed(); l.Override != "" && f.ID != live.ID && f.Healthy {
 			l.Settled = false
 		}
 		l.Held, l.Override = "", ""

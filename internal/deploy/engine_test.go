@@ -634,3 +634,19 @@ func (r *rig) do(verb string, c deployment.Command) deployment.Result {
 	}
 	return got
 }
+
+func TestResumeDoesNotForceAQuarantinedRelease(t *testing.T) {
+	r := newRig(t, nil)
+	for i, hash := range []string{"aaaaaaa", "bbbbbbb", "ccccccc"} {
+		r.sick["ccccccc"] = true
+		r.publish(uint64(i+1), hash)
+		if _, err := r.engine.Once(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.live("bbbbbbb")
+	r.do("rollback", deployment.Command{})
+	r.do("resume", deployment.Command{})
+	r.once(deployment.RolledBack)
+	r.live("aaaaaaa")
+}
