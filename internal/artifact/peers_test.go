@@ -139,7 +139,7 @@ func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		files := map[string]string{"root": "always"}
 		dirs := []string{""}
-		taken := map[string]bool{"root": true}
+		taken := map[string]bool{"root": true, "large": true}
 		for range rapid.IntRange(0, 25).Draw(r, "entries") {
 			p := rapid.SampledFrom(dirs).Draw(r, "in") + name.Draw(r, "name")
 			if taken[p] || strings.HasSuffix(p, ".git") {
@@ -155,8 +155,11 @@ func TestRoundTrip(t *testing.T) {
 			case 2:
 				files[p] = "+x " + strings.Repeat("x", rapid.IntRange(0, 2000).Draw(r, "size"))
 			default:
-				files[p] = strings.Repeat("y", rapid.SampledFrom([]int{0, 1, 511, 512, 513, 100_000, cutTarget, cutLimit + 1}).Draw(r, "size"))
+				files[p] = strings.Repeat("y", rapid.SampledFrom([]int{0, 1, 511, 512, 513, 30_000}).Draw(r, "size"))
 			}
+		}
+		if large := rapid.SampledFrom([]int{0, 0, 0, 0, 0, cutTarget, cutLimit + 1}).Draw(r, "large"); large > 0 {
+			files["large"] = strings.Repeat("z", large)
 		}
 		src := writeTree(t, files)
 		for _, format := range []string{release.FormatZstd, release.FormatGzip} {
