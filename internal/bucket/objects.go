@@ -324,7 +324,8 @@ func (s *store) Check(ctx context.Context) error {
 	short, cancel := context.WithTimeout(ctx, small)
 	defer cancel()
 	_, err := s.client.ListObjectsV2(short, &s3.ListObjectsV2Input{Bucket: &s.loc.name, MaxKeys: aws.Int32(1)})
-	if code := apiCode(err); code == "AccessDenied" && status(err) == http.StatusForbidden {
+	var who *identityError
+	if apiCode(err) == "AccessDenied" && !errors.As(err, &who) {
 		s.log.Warn("these credentials may not list the bucket; reading and writing may still be allowed", "bucket", s.loc.name)
 		return nil
 	}

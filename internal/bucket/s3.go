@@ -86,12 +86,13 @@ func openS3(ctx context.Context, loc location, o Options) (*store, error) {
 		}
 		so.DisableLogOutputChecksumValidationSkipped = true
 		so.Retryer = retry.NewStandard(func(ro *retry.StandardOptions) {
-			ro.MaxAttempts = 3
+			ro.MaxAttempts, ro.MaxBackoff = 3, 2*o.stall
 			// A condition that met another write in flight: the next attempt sees its end.
 			ro.Retryables = append(ro.Retryables, retry.RetryableErrorCode{
 				Codes: map[string]struct{}{"ConditionalRequestConflict": {}, "OperationAborted": {}},
 			})
 		})
+		cfg.Retryer = func() aws.Retryer { return so.Retryer }
 		so.Credentials = identity(cfg, o, custom)
 	})
 	if s.loc.region == "" {
@@ -180,3 +181,6 @@ type identityError struct {
 
 func (e *identityError) Error() string { return e.op + ": " + e.err.Error() }
 func (e *identityError) Unwrap() error { return e.err }
+
+// RetryableError tells the SDK that whoever failed has already retried.
+func (e *identityError) RetryableError() bool { return false }

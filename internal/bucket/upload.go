@@ -47,7 +47,11 @@ func (s *store) multipart(ctx context.Context, key string, r io.ReaderAt, size i
 	if _, err := s.Stat(ctx, key); err == nil {
 		return s.fault(ctx, op, key, &fault{text: "something else is there", kind: fs.ErrExist})
 	}
-	begun, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &s.loc.name, Key: &key, ContentType: &contentType})
+	in := &s3.CreateMultipartUploadInput{Bucket: &s.loc.name, Key: &key, ContentType: &contentType}
+	if s.client.Options().RequestChecksumCalculation != aws.RequestChecksumCalculationWhenRequired {
+		in.ChecksumAlgorithm = types.ChecksumAlgorithmCrc32 // the one that the SDK adds to parts; said, or completing fails
+	}
+	begun, err := s.client.CreateMultipartUpload(ctx, in)
 	if err != nil {
 		return s.fault(ctx, op, key, err)
 	}
@@ -67,16 +71,16 @@ func (s *store) multipart(ctx context.Context, key string, r io.ReaderAt, size i
 	if err != nil {
 		return s.fault(ctx, op, key, err)
 	}
-	in := &s3.CompleteMultipartUploadInput{Bucket: &s.loc.name, Key: &key, UploadId: begun.UploadId, IfNoneMatch: aws.String("*"),
+	end := &s3.CompleteMultipartUploadInput{Bucket: &s.loc.name, Key: &key, UploadId: begun.UploadId, IfNoneMatch: aws.String("*"),
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}}
 	counted, sent := withAttempts(ctx)
-	_, err = s.client.CompleteMultipartUpload(counted, in)
+	_, err = s.client.CompleteMultipartUpload(counted, end)
 	if status(err) == http.StatusNotImplemented {
 		if err := s.look(ctx, op, key, ""); err != nil {
 			return err
 		}
-		in.IfNoneMatch = nil
-		_, err = s.client.CompleteMultipartUpload(counted, in)
+		end.IfNoneMatch = nil
+		_, err = s.client.CompleteMultipartUpload(counted, end)
 	}
 	if err != nil && sent.Load() > 1 {
 		// An earlier attempt may have completed it, and its answer was lost.
