@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -12,60 +13,41 @@ import (
 )
 
 const (
-	journalBytes = 256 << 10              // read of the journal at most
+	journalBytes = 1 << 20                // read of the journal at most
 	settleEvery  = 100 * time.Millisecond // between two looks at a journal that may still lag behind
 	settleTries  = 6
 )
 
-// Log returns the last n journal lines of the unit's newest invocation, and of those that crashed before it since the
-// last manual start: what its processes wrote and what systemd said of them. Where that is nothing, all lines of the
-// unit since the last Restart. When the journal cannot be read, the one line says so and what would help.
+// Log returns the last n journal lines of the unit since its last Restart, without the last words of the process that
+// this ended: what its processes wrote and what systemd said of them, in a crash loop of all its rounds. Before the
+// first Restart, the last n lines of the unit. When the journal cannot be read, the one line says so and what would
+// help.
 func (s *Systemd) Log(ctx context.Context, n int) ([]string, error) {
 	st, err := s.State(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	ids, when := slices.Clone(s.seen), s.when
-	s.mu.Unlock()
-
-	dead := st.Active != "active"
-	var match []string
-	for _, id := range ids {
-		// The first holds what its processes say; the second what systemd says of them.
-		match = append(match, "_SYSTEMD_INVOCATION_ID="+id, "+", "INVOCATION_ID="+id, "+")
-	}
-	if len(match) > 0 {
-		lines, err := s.settled(ctx, n, dead, match[:len(match)-1])
-		if err != nil || len(lines) > 0 {
-			return lines, err
-		}
-	}
-	return s.settled(ctx, n, dead, append(since(when), "--unit="+s.unit))
+	return s.journal(ctx, n, st.Active != "active", "--unit="+s.unit)
 }
 
 // output returns what the unit's own processes wrote since the last Restart, without systemd's words.
-func (s *Systemd) output(ctx context.Context, n int, settle bool) ([]string, error) {
-	s.mu.Lock()
-	when := s.when
-	s.mu.Unlock()
-	return s.settled(ctx, n, settle, append(since(when), "_SYSTEMD_UNIT="+s.unit))
+func (s *Systemd) output(ctx context.Context, n int, ended bool) ([]string, error) {
+	return s.journal(ctx, n, ended, "_SYSTEMD_UNIT="+s.unit)
 }
 
-// since limits journalctl to entries from that moment on; the zero time does not.
-func since(t time.Time) []string {
-	if t.IsZero() {
-		return nil
-	}
-	return []string{fmt.Sprintf("--since=@%d.%06d", t.Unix(), t.Nanosecond()/1000)}
-}
-
-// settled reads the journal, for a process that has ended until two looks agree: journald gets the last words of a
+// journal reads what matches, for a process that has ended until two looks agree: journald gets the last words of a
 // process some milliseconds after systemd has seen its end.
-func (s *Systemd) settled(ctx context.Context, n int, ended bool, match []string) ([]string, error) {
+func (s *Systemd) journal(ctx context.Context, n int, ended bool, match string) ([]string, error) {
+	s.mu.Lock()
+	old, when := s.old, s.when
+	s.mu.Unlock()
+	args := []string{match}
+	if !when.IsZero() {
+		args = append(args, fmt.Sprintf("--since=@%d.%06d", when.Unix(), when.Nanosecond()/1000))
+	}
 	var before []string
 	for try := 1; ; try++ {
-		lines, err := journal(ctx, s.unit, n, match)
+		lines, err := journalctl(ctx, s.unit, n, old, args)
 		if err != nil || !ended || try == settleTries || len(lines) > 0 && slices.Equal(lines, before) {
 			return lines, err
 		}
@@ -78,14 +60,16 @@ func (s *Systemd) settled(ctx context.Context, n int, ended bool, match []string
 	}
 }
 
-// journal runs journalctl once.
-func journal(ctx context.Context, unit string, n int, match []string) ([]string, error) {
+// journalctl runs the program of that name once and leaves out entries of the invocation old. It does not ask for
+// the wanted invocation instead: journald does not know that of a process which ended before it read the first line,
+// and those are the crashes that matter.
+func journalctl(ctx context.Context, unit string, n int, old string, args []string) ([]string, error) {
 	path, err := lookPath("journalctl", []string{"PATH=" + defaultPath})
 	if err != nil {
 		return []string{"no journal of " + unit + ": journalctl is not installed"}, nil
 	}
-	args := append([]string{"--output=cat", "--no-pager", "--lines=" + strconv.Itoa(n)}, match...)
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(ctx, path, append(args, "--output=json", "--all", "--no-pager", "--lines="+strconv.Itoa(n),
+		"--output-fields=MESSAGE,_SYSTEMD_INVOCATION_ID,INVOCATION_ID")...)
 	cmd.Env = []string{"PATH=" + defaultPath, "LC_ALL=C"}
 	cmd.WaitDelay = time.Second
 	out, complaint := &tail{max: journalBytes}, &tail{max: keepBytes}
@@ -106,9 +90,55 @@ func journal(ctx context.Context, unit string, n int, match []string) ([]string,
 		}
 		return nil, fmt.Errorf("journal of %s: %w", unit, err)
 	}
-	lines := out.lines(n)
-	if len(lines) == 1 && lines[0] == "-- No entries --" {
-		return nil, nil
+	var lines []string
+	for _, line := range out.raw(n) {
+		var e entry
+		if json.Unmarshal([]byte(line), &e) != nil || old != "" && (e.Own == old || e.About == old) {
+			continue
+		}
+		for text := range strings.Lines(string(e.Message)) {
+			lines = append(lines, clean(text))
+		}
 	}
-	return lines, nil
+	return lines[max(0, len(lines)-n):], nil
+}
+
+// entry is one journal entry as journalctl writes it.
+type entry struct {
+	Message message `json:"MESSAGE"`
+	Own     any     `json:"_SYSTEMD_INVOCATION_ID"` // of the process that wrote it
+	About   any     `json:"INVOCATION_ID"`          // of the unit that systemd speaks of
+}
+
+// message is a string or, when that is no plain text, an array of bytes as numbers, or, for an entry that holds
+// several, an array of these.
+type message string
+
+// UnmarshalJSON accepts the forms of journalctl.
+func (m *message) UnmarshalJSON(data []byte) error {
+	var text string
+	if json.Unmarshal(data, &text) == nil {
+		*m = message(text)
+		return nil
+	}
+	var numbers []uint16
+	if json.Unmarshal(data, &numbers) == nil {
+		b := make([]byte, len(numbers))
+		for i, n := range numbers {
+			b[i] = byte(n)
+		}
+		*m = message(b)
+		return nil
+	}
+	var several []message
+	if err := json.Unmarshal(data, &several); err != nil {
+		return err
+	}
+	for i, one := range several {
+		if i > 0 {
+			*m += "\n"
+		}
+		*m += one
+	}
+	return nil
 }

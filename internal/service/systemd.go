@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -17,10 +16,8 @@ import (
 	"github.com/towline/towline/internal/release"
 )
 
-const (
-	afterwards = 5 * time.Second // for looking at a unit when the caller's time is up
-	seenMax    = 8               // invocations remembered for Log
-)
+// afterwards is the time for looking at a unit when the caller's time is up.
+const afterwards = 5 * time.Second
 
 // Systemd is a unit of the system's service manager, reached by D-Bus: as root over systemd's own socket, otherwise
 // over the system bus, where polkit decides about every verb. The connection is made when it is first needed and made
@@ -32,7 +29,6 @@ type Systemd struct {
 
 	mu   sync.Mutex
 	old  string    // invocation that the last Restart ended: its lines are not wanted any more
-	seen []string  // invocations since then, oldest first
 	when time.Time // of the last Restart; zero before
 }
 
@@ -92,7 +88,7 @@ func (s *Systemd) restart(ctx context.Context, op string) error {
 		return fmt.Errorf("%s %s: %w", op, s.unit, err)
 	}
 	s.mu.Lock()
-	s.old, s.seen, s.when = old.Invocation, nil, time.Now()
+	s.old, s.when = old.Invocation, time.Now()
 	s.mu.Unlock()
 
 	switch err := s.bus.resetFailed(ctx, s.unit); {
@@ -164,9 +160,7 @@ func (s *Systemd) State(ctx context.Context) (deployment.UnitState, error) {
 	if err != nil {
 		return deployment.UnitState{}, fmt.Errorf("state of %s: %w", s.unit, err)
 	}
-	state := unitState(props)
-	s.note(state)
-	return state, nil
+	return unitState(props), nil
 }
 
 // unitState picks the fields out of a unit's D-Bus properties.
@@ -189,21 +183,6 @@ func unitState(props map[string]any) deployment.UnitState {
 		st.Invocation = fmt.Sprintf("%x", id)
 	}
 	return st
-}
-
-// note remembers the invocations that belong together: those since the last manual start, so that the log of a crash
-// loop is not just its newest, perhaps still silent, round.
-func (s *Systemd) note(st deployment.UnitState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if st.Invocation == "" || st.Invocation == s.old || slices.Contains(s.seen, st.Invocation) {
-		return
-	}
-	if st.Restarts == 0 {
-		s.seen = s.seen[:0]
-	}
-	s.seen = append(s.seen, st.Invocation)
-	s.seen = s.seen[max(0, len(s.seen)-seenMax):]
 }
 
 // describe says in a few words what the unit is doing, and why.

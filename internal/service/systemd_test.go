@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,8 +12,6 @@ import (
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
-
-	"github.com/towline/towline/internal/deployment"
 )
 
 func TestNewSystemdChecksTheName(t *testing.T) {
@@ -20,28 +19,6 @@ func TestNewSystemdChecksTheName(t *testing.T) {
 		if _, err := NewSystemd(name, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%q: got no error", name)
 		}
-	}
-}
-
-func TestNote(t *testing.T) {
-	s := &Systemd{old: "old"}
-	for _, st := range []deployment.UnitState{
-		{Invocation: "old"}, {}, {Invocation: "a"}, {Invocation: "a"}, {Invocation: "b", Restarts: 1}, {Invocation: "c", Restarts: 2},
-	} {
-		s.note(st)
-	}
-	if got, want := fmt.Sprint(s.seen), "[a b c]"; got != want {
-		t.Errorf("crash loop: got %s, want %s", got, want)
-	}
-	s.note(deployment.UnitState{Invocation: "d"})
-	if got, want := fmt.Sprint(s.seen), "[d]"; got != want {
-		t.Errorf("started by hand: got %s, want %s", got, want)
-	}
-	for i := range 20 {
-		s.note(deployment.UnitState{Invocation: fmt.Sprint(i), Restarts: i + 1})
-	}
-	if got := len(s.seen); got != seenMax || s.seen[seenMax-1] != "19" {
-		t.Errorf("got %q, want the last %d", s.seen, seenMax)
 	}
 }
 
@@ -89,5 +66,20 @@ func TestConnectGivesUpWithItsContext(t *testing.T) {
 	}}
 	if _, err := b.properties(ctx, "app.service"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
+	}
+}
+
+func TestMessageForms(t *testing.T) {
+	for _, tt := range []struct{ json, want string }{
+		{`"plain"`, "plain"},
+		{`[27,91,255,65]`, "\x1b[\xffA"},
+		{`["one","two"]`, "one\ntwo"},
+		{`["one",[65,66]]`, "one\nAB"},
+		{`null`, ""},
+	} {
+		var e entry
+		if err := json.Unmarshal([]byte(`{"MESSAGE":`+tt.json+`}`), &e); err != nil || string(e.Message) != tt.want {
+			t.Errorf("%s: got %q, %v, want %q", tt.json, e.Message, err, tt.want)
+		}
 	}
 }

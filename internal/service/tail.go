@@ -35,8 +35,17 @@ func (t *tail) trim() {
 	}
 }
 
-// lines returns the last n lines, cleaned. A line whose beginning was dropped is left out unless it is the only one.
+// lines returns the last n lines, cleaned.
 func (t *tail) lines(n int) []string {
+	all := t.raw(n)
+	for i, line := range all {
+		all[i] = clean(line)
+	}
+	return all
+}
+
+// raw returns the last n lines. A line whose beginning was dropped is left out unless it is the only one.
+func (t *tail) raw(n int) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.trim()
@@ -51,9 +60,5 @@ func (t *tail) lines(n int) []string {
 		return nil
 	}
 	all := strings.Split(text, "\n")
-	all = all[max(0, len(all)-n):]
-	for i, line := range all {
-		all[i] = clean(line)
-	}
-	return all
+	return all[max(0, len(all)-n):]
 }
