@@ -1,0 +1,259 @@
+// Package readme holds the README to its word: its tables are action.yml's, its configuration loads, its workflow names
+// inputs that exist, its output is the demo's.
+package readme
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/towline/towline/internal/config"
+	"github.com/towline/towline/internal/release"
+)
+
+var update = flag.Bool("update", false, "write the tables and the demo's output into README.md")
+
+const root = "../.."
+
+type action struct {
+	Inputs yaml.MapSlice `yaml:"inputs"`
+	// Outputs keep their order, which is the order of the table.
+	Outputs yaml.MapSlice `yaml:"outputs"`
+}
+
+type field struct {
+	name, description, def string
+	required               bool
+}
+
+func fields(t *testing.T, items yaml.MapSlice) []field {
+	t.Helper()
+	var out []field
+	for _, item := range items {
+		f := field{name: item.Key.(string)}
+		for key, value := range item.Value.(map[string]any) {
+			switch key {
+			case "description":
+				f.description = value.(string)
+			case "default":
+				f.def = fmt.Sprint(value)
+			case "required":
+				f.required = value.(bool)
+			}
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+func readAction(t *testing.T) action {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(root, "action.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a action
+	if err := yaml.UnmarshalWithOptions(data, &a, yaml.UseOrderedMap()); err != nil {
+		t.Fatal(err)
+	}
+	// The values inside are small maps; read again without order for them.
+	var plain struct{ Inputs, Outputs map[string]map[string]any }
+	if err := yaml.Unmarshal(data, &plain); err != nil {
+		t.Fatal(err)
+	}
+	for i, item := range a.Inputs {
+		a.Inputs[i].Value = plain.Inputs[item.Key.(string)]
+	}
+	for i, item := range a.Outputs {
+		a.Outputs[i].Value = plain.Outputs[item.Key.(string)]
+	}
+	return a
+}
+
+// section returns what stands between <!-- name --> and <!-- /name -->; under -update it is replaced by want first.
+func section(t *testing.T, name, want string) string {
+	t.Helper()
+	path := filepath.Join(root, "README.md")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->"
+	before, rest, ok := strings.Cut(string(data), begin)
+	if !ok {
+		t.Fatalf("README.md has no %s", begin)
+	}
+	got, after, ok := strings.Cut(rest, end)
+	if !ok {
+		t.Fatalf("README.md has no %s", end)
+	}
+	if *update && want != "" {
+		if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return want
+	}
+	return got
+}
+
+func cell(s string) string { return strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "|", `\|`) }
+
+func TestInputsTable(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| input | default | |\n|---|---|---|\n")
+	for _, f := range fields(t, readAction(t).Inputs) {
+		name, def := "`"+f.name+"`", ""
+		if f.required {
+			name += "\\*"
+		}
+		if f.def != "" && !strings.Contains(f.def, "${{") {
+			def = "`" + f.def + "`"
+		} else if f.def != "" {
+			def = "the job's token"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", name, def, cell(f.description))
+	}
+	if got, want := section(t, "inputs", b.String()), b.String(); got != want {
+		t.Errorf("README's table of inputs is not action.yml's (go test ./test/readme -update writes it): got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestOutputsTable(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| output | |\n|---|---|\n")
+	for _, f := range fields(t, readAction(t).Outputs) {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", f.name, cell(f.description))
+	}
+	if got, want := section(t, "outputs", b.String()), b.String(); got != want {
+		t.Errorf("README's table of outputs is not action.yml's (go test ./test/readme -update writes it): got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// block returns the fenced block after the mark.
+func block(t *testing.T, mark, language string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), mark)
+	_, rest, ok := strings.Cut(rest, "```"+language+"\n")
+	if !ok {
+		t.Fatalf("README.md has no %s block after %s", language, mark)
+	}
+	text, _, _ := strings.Cut(rest, "```")
+	return text
+}
+
+func TestConfigurationLoads(t *testing.T) {
+	key, err := release.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(block(t, "<!-- test: config -->", "yaml"), "ed25519:FROM TOWLINE KEYGEN", key.Public().String(), 1)
+	path := filepath.Join(t.TempDir(), "agent.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Apps) != 1 || s.Apps[0].Unit != "nodeapi.service" || s.Apps[0].Dir != "/srv/nodeapi" {
+		t.Errorf("got %+v", s.Apps)
+	}
+}
+
+func TestWorkflowNamesInputsThatExist(t *testing.T) {
+	inputs := map[string]bool{}
+	required := map[string]bool{}
+	for _, f := range fields(t, readAction(t).Inputs) {
+		inputs[f.name] = true
+		required[f.name] = f.required
+	}
+	files := map[string]string{"README.md": block(t, "<!-- test: workflow -->", "yaml")}
+	data, err := os.ReadFile(filepath.Join(root, ".github/workflows/deploy.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files[".github/workflows/deploy.yml"] = string(data)
+	for name, text := range files {
+		var w struct {
+			Jobs map[string]struct {
+				Steps []struct {
+					Uses string
+					With map[string]any
+				}
+			}
+		}
+		if err := yaml.Unmarshal([]byte(text), &w); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		seen := false
+		for _, job := range w.Jobs {
+			for _, step := range job.Steps {
+				if !strings.HasPrefix(step.Uses, "towline/towline@") {
+					continue
+				}
+				seen = true
+				for input := range step.With {
+					if !inputs[input] {
+						t.Errorf("%s: the action has no input %q", name, input)
+					}
+				}
+				for input, must := range required {
+					if _, given := step.With[input]; must && !given {
+						t.Errorf("%s: the required input %q is not given", name, input)
+					}
+				}
+			}
+		}
+		if !seen {
+			t.Errorf("%s: no step uses towline/towline", name)
+		}
+	}
+}
+
+// Numbers, hashes and paths differ from run to run; the rest of the output is held to.
+var varies = []struct{ find, with string }{
+	{`[0-9a-f]{40,64}`, "HASH"},
+	{`[0-9a-f]{12}\b`, "HASH"},
+	{`[0-9a-f]{7}\b`, "HASH"},
+	{`\b\d+(\.\d+)?\s?(ms|µs|s|kB|MB|KiB|MiB|B)\b`, "N"},
+	{`127\.0\.0\.1:\d+`, "ADDR"},
+	{`/tmp/[^\s]+`, "DIR"},
+	{`20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^\s]*`, "TIME"},
+	{` +`, " "},
+}
+
+func steady(s string) string {
+	for _, v := range varies {
+		s = regexp.MustCompile(v.find).ReplaceAllString(s, v.with)
+	}
+	return strings.TrimSpace(s)
+}
+
+func TestDemoOutputIsReal(t *testing.T) {
+	cmd := exec.Command("go", "run", "./cmd/towline", "demo")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "NO_COLOR=1")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("towline demo: %v\n%s\n%s", err, out, stderr.Bytes())
+	}
+	want := "```\n" + string(out) + "```\n"
+	got := section(t, "demo", want)
+	if steady(got) != steady(want) {
+		t.Errorf("README does not show what the demo prints (go test ./test/readme -update writes it): got\n%s\nwant\n%s", got, want)
+	}
+}
