@@ -104,7 +104,9 @@ func section(t *testing.T, name, want string) string {
 	return got
 }
 
-func cell(s string) string { return strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "|", `\|`) }
+func cell(s string) string {
+	return strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "|", `\|`)
+}
 
 func TestInputsTable(t *testing.T) {
 	var b strings.Builder
