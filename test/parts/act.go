@@ -258,6 +258,7 @@ func Commit(t testing.TB, dir, repository, message string) (hash string) {
 // git runs git in dir, whatever the person's own settings.
 func git(t testing.TB, dir string, args ...string) string {
 	t.Helper()
+	need(t, "git", "git")
 	cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=Octo Cat", "-c", "user.email=octocat@example.com"}, args...)...)
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
 	return strings.TrimSpace(run(t, cmd))
