@@ -1,6 +1,7 @@
 package parts
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -84,7 +85,9 @@ func (e *Engine) start() error {
 	}
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		Dial:              func(string, string) (net.Conn, error) { return net.Dial("unix", e.run+"/docker.sock") },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", e.run+"/docker.sock")
+		},
 	}}
 	ready := e.proc.poll(60*time.Second, func() bool {
 		resp, err := client.Get("http://docker/_ping")
