@@ -1,0 +1,334 @@
+package publish
+
+import (
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/towline/towline/internal/release"
+)
+
+// Command says what a run does.
+type Command string
+
+// The commands.
+const (
+	Deploy   Command = "deploy"
+	Publish  Command = "publish"
+	Promote  Command = "promote"
+	Rollback Command = "rollback"
+	Status   Command = "status"
+)
+
+// Options are the inputs, checked. Parse makes them.
+type Options struct {
+	Command                           Command
+	App, Environment, Prefix          string
+	Path                              string // as given
+	Bucket, Region, Endpoint, RoleARN string
+	PathStyle                         *bool  // nil: the bucket decides
+	Version                           string // empty: the caller fills in the commit hash; never for rollback
+
+	Include, Exclude         []string
+	VersionFile, Compression string
+	Message, Date            string // empty: the caller finds them; Date is RFC 3339
+	ExpiresIn                time.Duration
+	Reason                   string
+
+	Keys  []release.PrivateKey // none with trust: none, or when nothing is to be signed
+	Trust release.Trust        // whose pointers are built upon
+
+	Servers       []Server
+	PingToken     string
+	Wait          bool
+	WaitTimeout   time.Duration
+	ExpectServers []string
+
+	OnSuperseded, OnMissingCredentials      string
+	GitHubToken, Deployment, EnvironmentURL string
+	Summary, DryRun                         bool
+	CABundle                                string // PEM, or the path of a PEM file
+}
+
+// Server is one agent to ping.
+type Server struct {
+	Name string // as the agent calls itself, for its receipt; empty when not given
+	URL  string // https://host:port or http://host:port
+	Pin  string // hex SHA-256 of the public key info of its certificate; empty when not given
+}
+
+// label is what the log calls the server.
+func (s Server) label() string {
+	_, host, _ := strings.Cut(s.URL, "://")
+	return cmp.Or(s.Name, host)
+}
+
+// Parse reads and checks all inputs; get gives the text of one, empty when it is absent. All problems are reported at
+// once, in one *UsageError.
+func Parse(get func(name string) string) (Options, error) {
+	r := &reader{get: get}
+	o := Options{
+		Command: Command(r.text("command")), App: r.named("app", release.CheckApp), Path: r.text("path"), Bucket: r.text("bucket"),
+		Environment: r.named("environment", release.CheckEnvironment), Prefix: r.named("prefix", release.CheckPrefix),
+		Version: r.named("version", checkWanted), Region: r.text("aws-region"), Endpoint: r.web("endpoint-url"), RoleARN: r.text("role-to-assume"),
+		Include: r.list("include"), Exclude: r.list("exclude"), VersionFile: r.text("version-file"), Compression: r.compression(),
+		Message: r.text("message"), Date: r.date(), ExpiresIn: r.duration("expires-in"), Reason: release.CleanText(r.text("reason"), 500),
+		Servers: r.servers(), PingToken: r.text("ping-token"), Wait: r.yes("wait"), WaitTimeout: r.duration("wait-timeout"),
+		ExpectServers: r.names("expect-servers"), OnSuperseded: r.text("on-superseded"), OnMissingCredentials: r.text("on-missing-credentials"),
+		GitHubToken: r.text("github-token"), Deployment: r.text("deployment"), EnvironmentURL: r.web("environment-url"),
+		Summary: r.yes("summary"), DryRun: r.yes("dry-run"), CABundle: r.text("ca-bundle"),
+	}
+	if r.text("force-path-style") != "" {
+		on := r.yes("force-path-style")
+		o.PathStyle = &on
+	}
+	makes := o.Command == Deploy || o.Command == Publish
+	for _, name := range []string{"app", "bucket", "path"} {
+		if r.text(name) == "" && (name != "path" || makes) {
+			r.bad(name, "required: %s", lowerFirst(input(name).Help))
+		}
+	}
+	o.Prefix = cmp.Or(o.Prefix, o.App)
+	switch {
+	case o.Version == "" && o.Command == Rollback:
+		o.Version = "previous"
+	case o.Version == "previous" && makes:
+		r.bad("version", `"previous" names a release that is there already: it goes with command promote or rollback`)
+	}
+	r.keys(&o)
+	if len(r.problems) > 0 {
+		return Options{}, &UsageError{r.problems}
+	}
+	return o, nil
+}
+
+// reader takes values out of the inputs and collects what is wrong with them.
+type reader struct {
+	get      func(string) string
+	problems []Problem
+}
+
+func (r *reader) bad(name, format string, args ...any) {
+	r.problems = append(r.problems, Problem{Input: name, Text: fmt.Sprintf(format, args...)})
+}
+
+// text is the value without white space around it, or the default. A value outside the choices is a problem.
+func (r *reader) text(name string) string {
+	in := input(name)
+	v := strings.TrimSpace(r.get(name))
+	switch {
+	case v == "" && !strings.HasPrefix(in.Default, "${{"):
+		return in.Default
+	case in.Choices != nil && !slices.Contains(in.Choices, v):
+		r.bad(name, "%q: want one of %s", v, strings.Join(in.Choices, ", "))
+	}
+	return v
+}
+
+func (r *reader) named(name string, check func(string) error) string {
+	v := r.text(name)
+	if v == "" {
+		return ""
+	}
+	if err := check(v); err != nil {
+		r.bad(name, "%v", err)
+	}
+	return v
+}
+
+func checkWanted(s string) error {
+	if s == "previous" {
+		return nil
+	}
+	return release.CheckVersion(s)
+}
+
+func (r *reader) yes(name string) bool {
+	switch v := r.text(name); strings.ToLower(v) {
+	case "true", "yes", "1":
+		return true
+	case "false", "no", "0":
+	default:
+		r.bad(name, "%q: want true or false", v)
+	}
+	return false
+}
+
+var bareNumber = regexp.MustCompile(`^[0-9.]+$`)
+
+// duration reads what Go reads, and days: 90s, 10m, 1h30m, 90d.
+func (r *reader) duration(name string) time.Duration {
+	v := r.text(name)
+	if bareNumber.MatchString(v) {
+		r.bad(name, "%q has no unit: write %ss, %sm, %sh or %sd", v, v, v, v, v)
+		return 0
+	}
+	days, rest, hasDays := strings.Cut(v, "d")
+	if !hasDays {
+		days, rest = "0", v
+	}
+	n, err := strconv.ParseUint(days, 10, 16)
+	d := time.Duration(n) * 24 * time.Hour
+	if rest != "" {
+		more, restErr := time.ParseDuration(rest)
+		d, err = d+more, errors.Join(err, restErr)
+	}
+	if err != nil || d <= 0 {
+		r.bad(name, "%q: want a time such as 90s, 10m, 1h30m or 90d", v)
+	}
+	return d
+}
+
+// list gives the lines that are neither empty nor comments. A comment begins at the start of a line or after a space.
+func (r *reader) list(name string) []string {
+	var out []string
+	for line := range strings.Lines(r.text(name)) {
+		if i := strings.IndexByte(line, '#'); i >= 0 && strings.TrimSpace(line[:i]) == "" {
+			continue
+		}
+		if i := strings.Index(line, " #"); i >= 0 {
+			line = line[:i]
+		}
+		if line = strings.TrimSpace(line); line != "" {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+func (r *reader) names(name string) []string {
+	list := r.list(name)
+	for _, v := range list {
+		if err := release.CheckServer(v); err != nil {
+			r.bad(name, "%v; one name a line", err)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+func (r *reader) web(name string) string {
+	v := r.text(name)
+	if u, err := url.Parse(v); v != "" && (err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "") {
+		r.bad(name, "%q: want an address such as https://example.com", v)
+	}
+	return v
+}
+
+func (r *reader) compression() string {
+	v := r.text("compression")
+	if name, level, _ := strings.Cut(v, ":"); name != "zstd" && name != "gzip" || strings.Contains(v, ":") && !bareNumber.MatchString(level) {
+		r.bad("compression", "%q: want zstd[:level] or gzip[:level]", v)
+	}
+	return v
+}
+
+func (r *reader) date() string {
+	v := r.text("date")
+	if _, err := time.Parse(time.RFC3339, v); v != "" && err != nil {
+		r.bad("date", "%q: want RFC 3339, such as 2026-11-23T13:06:43Z", v)
+	}
+	return v
+}
+
+// keys reads signing-key, trusted-keys and trust together: each makes sense only beside the others.
+func (r *reader) keys(o *Options) {
+	none := r.text("trust") == "none"
+	secret := r.text("signing-key")
+	var trusted []release.PublicKey
+	for _, line := range r.list("trusted-keys") {
+		k, err := release.ParsePublicKey(line)
+		if err != nil {
+			r.bad("trusted-keys", "%v", err)
+		}
+		trusted = append(trusted, k)
+	}
+	switch {
+	case none && (secret != "" || len(trusted) > 0):
+		r.bad("trust", `"none" does not go with keys: leave trust out to sign, or leave signing-key and trusted-keys out`)
+		return
+	case none:
+		o.Trust = release.NoTrust()
+		return
+	case secret == "" && (o.Command != Status || len(trusted) == 0):
+		r.problems = append(r.problems, Problem{Input: "signing-key", Missing: true,
+			Text: "empty: store the private key of towline keygen as a secret and pass it, or write trust: none here and on the servers"})
+		return
+	case secret != "":
+		k, err := release.ParsePrivateKey(secret)
+		if err != nil {
+			r.bad("signing-key", "%v", err)
+			return
+		}
+		o.Keys = []release.PrivateKey{k}
+		trusted = append(trusted, k.Public())
+	}
+	trust, err := release.NewTrust(trusted, 1)
+	if err != nil {
+		r.bad("trusted-keys", "%v", err)
+	}
+	o.Trust = trust
+}
+
+func (r *reader) servers() []Server {
+	var out []Server
+	seen := map[string]bool{}
+	for _, line := range r.list("servers") {
+		s, err := parseServer(line)
+		if err != nil {
+			r.bad("servers", "%q: %v", line, err)
+			continue
+		}
+		if seen[s.URL] || (s.Name != "" && seen[s.Name]) {
+			r.bad("servers", "%q: named twice", line)
+		}
+		seen[s.URL], seen[s.Name] = true, true
+		out = append(out, s)
+	}
+	return out
+}
+
+// parseServer reads [name=]https://host:8422[#sha256=<hex>].
+func parseServer(text string) (Server, error) {
+	var s Server
+	if before, after, ok := strings.Cut(text, "="); ok && !strings.Contains(before, "://") {
+		if err := release.CheckServer(before); err != nil {
+			return s, err
+		}
+		s.Name, text = before, after
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "":
+		return s, errors.New("want [name=]https://host:8422[#sha256=<hex>]")
+	case u.User != nil || u.RawQuery != "":
+		return s, errors.New("an address has neither user nor query")
+	}
+	if u.Fragment != "" {
+		pin, ok := strings.CutPrefix(u.Fragment, "sha256=")
+		s.Pin = strings.ToLower(pin)
+		if raw, err := hex.DecodeString(s.Pin); !ok || err != nil || len(raw) != 32 {
+			return s, errors.New("the pin is #sha256= and 64 hex digits, as the agent prints it")
+		}
+		if u.Scheme != "https" {
+			return s, errors.New("a pin needs https://")
+		}
+	}
+	u.Fragment, u.RawFragment = "", ""
+	s.URL = strings.TrimRight(u.String(), "/")
+	return s, nil
+}
+
+func lowerFirst(s string) string {
+	if len(s) > 1 && s[1] >= 'A' && s[1] <= 'Z' {
+		return s
+	}
+	return strings.ToLower(s[:1]) + s[1:]
+}

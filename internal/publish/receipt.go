@@ -1,0 +1,182 @@
+package publish
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
+)
+
+const (
+	maxReceipt = 256 << 10 // bytes
+	maxReason  = 500       // runes
+	maxLog     = 40        // lines of a unit's journal
+	maxEvents  = 200       // kept for a server
+)
+
+// EnvironmentStatus is where an environment and its servers stand.
+type EnvironmentStatus struct {
+	Pointer  *release.Pointer     `json:"pointer"`  // nil: there is none yet
+	Receipts []deployment.Receipt `json:"receipts"` // without events; untrusted
+}
+
+// receipt reads what a server last left in the bucket. It is untrusted: sizes are bounded, texts cleaned.
+func (r *run) receipt(ctx context.Context, server string) (deployment.Receipt, error) {
+	var c deployment.Receipt
+	key := release.ReceiptKey(r.Options.Prefix, r.Options.Environment, server)
+	data, _, err := r.Bucket.Get(ctx, key, maxReceipt)
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(data, &c); err != nil {
+		return c, fmt.Errorf("%s: not a receipt: %w", key, err)
+	}
+	if c.Type != deployment.ReceiptType || c.App != r.Options.App || c.Environment != r.Options.Environment || c.Server != server {
+		return deployment.Receipt{}, fmt.Errorf("%s: a receipt of another app, environment or server", key)
+	}
+	for _, s := range []*string{&c.AgentVersion, &c.Seen, &c.Pointer.Hash, &c.Live.Hash, &c.Live.Since, &c.Held, &c.Status} {
+		*s = release.CleanText(*s, maxReason)
+	}
+	if d := c.Deployment; d != nil {
+		d.ID, d.Hash, d.Outcome = release.CleanText(d.ID, 100), release.CleanText(d.Hash, 64), cleanOutcome(d.Outcome)
+		d.Reason = release.CleanText(d.Reason, maxReason)
+		d.Events = d.Events[:min(len(d.Events), maxEvents)]
+		for i := range d.Events {
+			d.Events[i] = cleanEvent(d.Events[i])
+		}
+	}
+	return c, nil
+}
+
+func cleanEvent(e deployment.Event) deployment.Event {
+	e.Deployment, e.Hash = release.CleanText(e.Deployment, 100), release.CleanText(e.Hash, 64)
+	e.Step, e.State = deployment.Step(release.CleanText(string(e.Step), 20)), deployment.State(release.CleanText(string(e.State), 20))
+	e.Message, e.Reason = release.CleanText(e.Message, maxReason), release.CleanText(e.Reason, maxReason)
+	e.Outcome = cleanOutcome(e.Outcome)
+	e.Log = append([]string(nil), e.Log[max(0, len(e.Log)-maxLog):]...)
+	for i := range e.Log {
+		e.Log[i] = clean(e.Log[i], 400)
+	}
+	return e
+}
+
+// cleanOutcome lets a server say only what a server can say; anything else counts as failed.
+func cleanOutcome(o deployment.Outcome) deployment.Outcome {
+	switch o {
+	case "", deployment.Deployed, deployment.Unchanged, deployment.RolledBack, deployment.Failed, deployment.Broken, deployment.Superseded, deployment.Held:
+		return o
+	}
+	return deployment.Failed
+}
+
+// judgeEvent turns the terminal event of a stream into a result. ok is false when it speaks of an older pointer, so
+// that the last word is still to come.
+func judgeEvent(e deployment.Event, seq uint64, hash string) (s ServerResult, ok bool) {
+	s = ServerResult{Outcome: e.Outcome, Seq: e.Seq, Hash: e.Hash, Reason: e.Reason, Log: e.Log}
+	switch {
+	case e.Seq > seq:
+		s.Outcome, s.Reason = deployment.Superseded, cmp.Or(e.Reason, fmt.Sprintf("it follows the newer seq %d", e.Seq))
+	case e.Seq < seq && e.Outcome != deployment.Held:
+		return s, false
+	case healthy(e.Outcome) && e.Hash != hash:
+		s.Outcome, s.Reason = deployment.Failed, fmt.Sprintf("it says %s of release %q, not of %s", e.Outcome, e.Hash, hash)
+	}
+	return s, true
+}
+
+// judgeReceipt says how the server ended with the pointer of this seq. ok is false while it has not.
+func judgeReceipt(c deployment.Receipt, seq uint64, hash string) (s ServerResult, ok bool) {
+	s = ServerResult{Seq: c.Live.Seq, Hash: c.Live.Hash}
+	d := c.Deployment
+	switch {
+	case d != nil && d.Seq == seq && d.Outcome != "":
+		s.Outcome, s.Reason = d.Outcome, d.Reason
+		if n := len(d.Events); n > 0 {
+			s.Log = d.Events[n-1].Log
+		}
+		if healthy(d.Outcome) && (d.Hash != hash || c.Live.Hash != hash) {
+			s.Outcome, s.Reason = deployment.Failed, fmt.Sprintf("it said %s, and now release %q is live", d.Outcome, c.Live.Hash)
+		}
+	case c.Pointer.Seq > seq || d != nil && d.Seq > seq:
+		s.Outcome, s.Reason = deployment.Superseded, fmt.Sprintf("it follows the newer seq %d", max(c.Pointer.Seq, c.Live.Seq))
+	case c.Live.Seq == seq && c.Live.Hash == hash:
+		s.Outcome = deployment.Deployed
+	case c.Held != "" && c.Pointer.Seq == seq:
+		s.Outcome, s.Reason = deployment.Held, c.Held
+	default:
+		return s, false
+	}
+	return s, true
+}
+
+// status reads the pointer and all receipts.
+func (r *run) status(ctx context.Context) error {
+	r.phase("Status")
+	at, err := r.look(ctx)
+	if err != nil {
+		return err
+	}
+	st := &EnvironmentStatus{}
+	r.result.Status = st
+	p := at.pointer.Pointer()
+	if !at.pointer.Valid() {
+		r.result.Outcome, r.result.Reason = deployment.Published, "nothing has been published yet"
+		r.Log.Line(fmt.Sprintf("%s on %s: %s", r.Options.App, r.Options.Environment, r.result.Reason))
+		return nil
+	}
+	st.Pointer = &p
+	r.result.Version, r.result.Message, r.result.Seq, r.result.Artifact = p.Release.Hash, p.Release.Msg, p.Seq, p.Artifact
+	r.Log.Line(fmt.Sprintf("%s on %s: seq %d, release %s", r.Options.App, r.Options.Environment, p.Seq, p.Release.Hash))
+	r.Log.Quote("message", p.Release.Msg)
+
+	prefix := release.ReceiptsPrefix(r.Options.Prefix, r.Options.Environment)
+	names := r.Options.ExpectServers
+	keys, err := r.Bucket.List(ctx, prefix)
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	if err == nil {
+		names = nil
+		for _, key := range keys {
+			name := strings.TrimSuffix(strings.TrimPrefix(key, prefix), ".json")
+			if release.CheckServer(name) == nil && strings.HasSuffix(key, ".json") {
+				names = append(names, name)
+			}
+		}
+	}
+	var outcomes []deployment.Outcome
+	for _, name := range names[:min(len(names), 200)] {
+		c, err := r.receipt(ctx, name)
+		if err != nil {
+			r.warn(release.CleanText(err.Error(), 300))
+			continue
+		}
+		s, known := judgeReceipt(c, p.Seq, p.Release.Hash)
+		text := "on the way"
+		if known {
+			text = string(s.Outcome)
+			outcomes = append(outcomes, s.Outcome)
+		}
+		s.Name = name
+		r.result.Servers = append(r.result.Servers, s)
+		if c.Deployment != nil {
+			c.Deployment.Events = nil
+		}
+		st.Receipts = append(st.Receipts, c)
+		line := fmt.Sprintf("%s: live %s (seq %d) since %s", text, short(c.Live.Hash), c.Live.Seq, cmp.Or(c.Live.Since, "an unknown time"))
+		for _, more := range []string{s.Reason, c.Status} {
+			if more != "" {
+				line += "; " + more
+			}
+		}
+		r.Log.Quote(name, line)
+	}
+	r.result.Outcome = cmp.Or(deployment.Worst(outcomes...), deployment.Published)
+	return nil
+}

@@ -1,0 +1,364 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
+)
+
+const (
+	heartbeatEvery = 30 * time.Second
+	ringWithin     = 10 * time.Second // to deliver a ping that nobody waits for
+	pollFrom       = time.Second      // receipts
+	pollTo         = 3 * time.Second
+	heldAfter      = 90 * time.Second // a receipt that says held for so long is believed
+)
+
+// watch is one server that was rung or is awaited. Its fields belong to the goroutine of follow.
+type watch struct {
+	Server
+	label   string
+	result  *ServerResult // nil until the last word
+	last    string        // what was seen of it last
+	told    time.Time     // of the last progress line
+	spoke   bool          // answered the ping, one way or the other
+	held    string        // its receipt says so
+	events  []deployment.Event
+	printed map[string]int // deployment -> highest n printed
+}
+
+// word is what a server's goroutine has to tell.
+type word struct {
+	w      *watch
+	event  *deployment.Event
+	note   string        // a line for the log
+	seen   string        // what it does now
+	held   string        // why it is held
+	result *ServerResult // the last word
+	broken error         // why its stream ended without one; it was the only way to know
+}
+
+// follow rings the servers with the pointer's file and waits for all that are to be awaited.
+func (r *run) follow(ctx context.Context, file []byte) error {
+	watches := r.watches()
+	switch {
+	case len(watches) == 0:
+		r.result.Outcome, r.result.Reason = deployment.Published, "no servers were named, so nothing was awaited"
+		r.warn("promoted, and nobody is awaited: name the servers in servers or expect-servers to make green mean live")
+		return nil
+	case !r.Options.Wait:
+		return r.ring(ctx, watches, file)
+	}
+	moved := time.Now()
+	limited, cancel := context.WithTimeout(ctx, r.Options.WaitTimeout)
+	defer cancel()
+	words := make(chan word)
+	for _, w := range watches {
+		go r.watch(limited, w, file, func(x word) {
+			x.w = w
+			select {
+			case words <- x:
+			case <-limited.Done():
+			}
+		})
+	}
+	r.phase("Ping and wait")
+	r.hear(limited, watches, words, moved)
+	r.conclude(watches)
+	if ctx.Err() != nil {
+		return fmt.Errorf("wait for the servers: %w", context.Cause(ctx))
+	}
+	return nil
+}
+
+// watches are the servers to ring and those only to be awaited, each once.
+func (r *run) watches() []*watch {
+	var out []*watch
+	named := map[string]bool{}
+	for _, s := range r.Options.Servers {
+		out = append(out, &watch{Server: s, label: s.label(), printed: map[string]int{}})
+		named[s.Name] = true
+		if strings.HasPrefix(s.URL, "http://") {
+			r.warn(fmt.Sprintf("%s is pinged over http://: it sends no events that way", s.label()))
+		}
+	}
+	for _, name := range r.Options.ExpectServers {
+		if !named[name] {
+			out = append(out, &watch{Server: Server{Name: name}, label: name, printed: map[string]int{}})
+		}
+	}
+	return out
+}
+
+// ring delivers the pings and leaves it at that.
+func (r *run) ring(ctx context.Context, watches []*watch, file []byte) error {
+	r.phase("Ping")
+	type answer struct {
+		w   *watch
+		err error
+	}
+	answers := make(chan answer)
+	n := 0
+	for _, w := range watches {
+		if w.URL == "" {
+			continue
+		}
+		n++
+		go func() {
+			limited, cancel := context.WithTimeout(ctx, ringWithin)
+			defer cancel()
+			heard := false
+			err := r.Ping.Ping(limited, w.URL, w.Pin, file, r.Options.PingToken, func(deployment.Event) { heard = true; cancel() })
+			if heard {
+				err = nil
+			}
+			answers <- answer{w, err}
+		}()
+	}
+	for range n {
+		a := <-answers
+		if a.err != nil && !errors.Is(a.err, ErrNoStream) {
+			r.Log.Quote(a.w.label, "not reached: "+release.CleanText(a.err.Error(), 300))
+		} else {
+			r.Log.Quote(a.w.label, "pinged")
+		}
+		r.result.Servers = append(r.result.Servers, ServerResult{Name: a.w.Name, URL: a.w.URL, Outcome: deployment.Published})
+	}
+	r.result.Outcome, r.result.Reason = deployment.Published, "wait: false, so no server was awaited"
+	r.warn("promoted, and nobody was awaited (wait: false): green does not mean live")
+	return ctx.Err()
+}
+
+// watch follows one server until its last word: by its stream, else by its receipt.
+func (r *run) watch(ctx context.Context, w *watch, file []byte, tell func(word)) {
+	seq, hash := r.result.Seq, r.result.Version
+	if w.URL != "" {
+		var last *deployment.Event
+		err := r.Ping.Ping(ctx, w.URL, w.Pin, file, r.Options.PingToken, func(e deployment.Event) {
+			e = cleanEvent(e)
+			if e.Terminal() {
+				last = &e
+			}
+			tell(word{event: &e})
+		})
+		switch {
+		case err != nil:
+		case last == nil:
+			err = errors.New("its stream ended without a last word")
+		default:
+			s, ok := judgeEvent(*last, seq, hash)
+			if ok {
+				tell(word{result: &s})
+				return
+			}
+			err = fmt.Errorf("its stream spoke of seq %d", last.Seq)
+		}
+		if w.Name == "" {
+			tell(word{broken: err})
+			return
+		}
+		tell(word{note: release.CleanText(err.Error(), 300) + "; its receipt is awaited instead", seen: "its receipt is awaited"})
+	}
+	r.poll(ctx, w.Name, seq, hash, tell)
+}
+
+// poll reads a server's receipt until it holds the last word.
+func (r *run) poll(ctx context.Context, name string, seq uint64, hash string, tell func(word)) {
+	var complaint, seen string
+	var heldSince time.Time
+	for wait := pollFrom; ; wait = min(wait+wait/4, pollTo) {
+		c, err := r.receipt(ctx, name)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			s, ok := judgeReceipt(c, seq, hash)
+			if c.Held == "" {
+				heldSince = time.Time{}
+			} else if heldSince.IsZero() {
+				heldSince = time.Now()
+			}
+			if !ok && c.Held != "" && time.Since(heldSince) >= heldAfter {
+				s.Outcome, s.Reason, ok = deployment.Held, c.Held, true
+			}
+			if d := c.Deployment; d != nil && d.Seq == seq {
+				for i := range d.Events {
+					tell(word{event: &d.Events[i]})
+				}
+			}
+			if ok {
+				tell(word{result: &s})
+				return
+			}
+			if now := fmt.Sprintf("live %s (seq %d), follows seq %d", short(c.Live.Hash), c.Live.Seq, c.Pointer.Seq); now != seen {
+				seen = now
+				if c.Status != "" {
+					now += "; " + c.Status
+				}
+				tell(word{note: now, seen: now, held: c.Held})
+			}
+		case errors.Is(err, fs.ErrNotExist):
+			// None yet, which is how a new server begins.
+		case err.Error() != complaint:
+			complaint = err.Error()
+			tell(word{note: "receipt: " + release.CleanText(complaint, 300)})
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// hear prints what the servers tell until all have had their last word or ctx ends.
+func (r *run) hear(ctx context.Context, watches []*watch, words <-chan word, moved time.Time) {
+	heartbeat := time.NewTicker(heartbeatEvery)
+	defer heartbeat.Stop()
+	for open := len(watches); open > 0; {
+		select {
+		case x := <-words:
+			w := x.w
+			switch {
+			case x.event != nil:
+				r.tell(w, *x.event)
+			case x.result != nil:
+				x.result.TookMS = time.Since(moved).Milliseconds()
+				w.result = x.result
+				open--
+				r.Log.Quote(w.label, verdict(*w.result))
+			case x.broken != nil:
+				w.result = &ServerResult{Outcome: deployment.Failed, Reason: release.CleanText(x.broken.Error(), 300), TookMS: time.Since(moved).Milliseconds()}
+				if strings.HasPrefix(w.URL, "http://") && errors.Is(x.broken, ErrNoStream) {
+					// Over http:// there is nothing to hear; with a name its receipt would be awaited.
+					w.result.Outcome, w.result.Reason = deployment.Published, "pinged; without a name its receipt cannot be awaited"
+				}
+				open--
+				r.Log.Quote(w.label, verdict(*w.result))
+			default:
+				w.last, w.held = x.seen, x.held
+				r.Log.Quote(w.label, x.note)
+			}
+		case <-heartbeat.C:
+			r.Log.Line(fmt.Sprintf("waiting, %s of %s: %s", Took(time.Since(moved)), Took(r.Options.WaitTimeout), pending(watches)))
+		case <-ctx.Done():
+			for _, w := range watches {
+				if w.result != nil {
+					continue
+				}
+				s := ServerResult{Outcome: deployment.TimedOut, TookMS: time.Since(moved).Milliseconds(),
+					Reason: fmt.Sprintf("no last word within %s; last seen: %s", Took(r.Options.WaitTimeout), w.state())}
+				if w.held != "" {
+					s.Outcome, s.Reason = deployment.Held, w.held
+				}
+				w.result = &s
+				r.Log.Quote(w.label, verdict(s))
+			}
+			return
+		}
+	}
+}
+
+// tell prints an event when it is news.
+func (r *run) tell(w *watch, e deployment.Event) {
+	if e.State == deployment.Heartbeat {
+		if w.last == "" {
+			w.last = "it answered the ping"
+		}
+		return
+	}
+	if e.N <= w.printed[e.Deployment] {
+		return
+	}
+	w.printed[e.Deployment] = e.N
+	w.last = strings.TrimSpace(string(e.Step) + " " + string(e.State))
+	if e.State == deployment.Progress && time.Since(w.told) < 10*time.Second && !strings.HasSuffix(e.Message, "0%") {
+		return
+	}
+	w.told = time.Now()
+	if e.State != deployment.Progress && len(w.events) < maxEvents {
+		w.events = append(w.events, e)
+	}
+	if !e.Terminal() {
+		r.Log.Quote(w.label, eventLine(e))
+	}
+	for _, line := range e.Log {
+		r.Log.Quote(w.label, "| "+line)
+	}
+}
+
+// eventLine is an event for people: "fetch done, 1.2 MiB, in 0.8 s: 3 of 210 frames".
+func eventLine(e deployment.Event) string {
+	text := strings.TrimSpace(string(e.Step) + " " + string(e.State))
+	if e.Bytes > 0 {
+		text += ", " + Bytes(e.Bytes)
+	}
+	if e.TookMS > 0 {
+		text += ", in " + Took(time.Duration(e.TookMS)*time.Millisecond)
+	}
+	for _, more := range []string{e.Message, e.Reason} {
+		if more != "" {
+			text += ": " + more
+		}
+	}
+	return text
+}
+
+func verdict(s ServerResult) string {
+	text := string(s.Outcome)
+	if healthy(s.Outcome) {
+		text += ": live and healthy"
+	}
+	if s.Reason != "" {
+		text += ": " + s.Reason
+	}
+	return text + ", after " + Took(time.Duration(s.TookMS)*time.Millisecond)
+}
+
+func (w *watch) state() string {
+	if w.last == "" {
+		return "nothing"
+	}
+	return w.last
+}
+
+func pending(watches []*watch) string {
+	var out []string
+	for _, w := range watches {
+		if w.result == nil {
+			out = append(out, fmt.Sprintf("%s (%s)", w.label, w.state()))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// conclude books the servers' results and makes one outcome of them.
+func (r *run) conclude(watches []*watch) {
+	var outcomes []deployment.Outcome
+	unproven := false
+	for _, w := range watches {
+		s := *w.result
+		s.Name, s.URL, s.Events = w.Name, w.URL, w.events
+		r.result.Servers = append(r.result.Servers, s)
+		outcomes = append(outcomes, s.Outcome)
+		unproven = unproven || s.Outcome == deployment.Published
+	}
+	worst := deployment.Worst(outcomes...)
+	if unproven && (worst == "" || healthy(worst)) {
+		worst = deployment.Published
+		r.warn("a server pinged over http:// without a name cannot be awaited: green does not mean live there; write name=http://…")
+	}
+	r.result.Outcome = worst
+	for _, s := range r.result.Servers {
+		if s.Outcome == worst && !healthy(worst) {
+			r.result.Reason = strings.TrimPrefix(s.Name+": "+s.Reason, ": ")
+			break
+		}
+	}
+}
