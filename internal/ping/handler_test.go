@@ -249,6 +249,7 @@ func TestHandlerCutsASlowReader(t *testing.T) {
 				}
 			}}, nil
 		}}), true)
+		s.unbuffered = true
 		conn, err := s.dial(t.Context(), "", "")
 		if err != nil {
 			t.Fatal(err)

@@ -29,6 +29,8 @@ type memory struct {
 	closed chan struct{}
 	once   sync.Once
 
+	unbuffered bool // a write waits for its reader
+
 	mu    sync.Mutex
 	dials int
 	down  func(dial int) error // of dial number n, from 1; nil: up
@@ -60,9 +62,13 @@ func (m *memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, err
 	}
 	near, far := net.Pipe()
+	here, there := near, far
+	if !m.unbuffered {
+		here, there = buffer(near), buffer(far)
+	}
 	select {
-	case m.conns <- remoteConn{far}:
-		return near, nil
+	case m.conns <- remoteConn{there}:
+		return here, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-m.closed:
@@ -75,6 +81,65 @@ var refused = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 type remoteConn struct{ net.Conn }
 
 func (remoteConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 40000} }
+
+// buffered is a connection whose writes do not wait for the reader: with two TLS peers on a bare pipe, both may be
+// stuck saying goodbye.
+type buffered struct {
+	net.Conn
+	queue chan []byte
+	done  chan struct{}
+	once  sync.Once
+}
+
+func buffer(conn net.Conn) *buffered {
+	b := &buffered{Conn: conn, queue: make(chan []byte, 1<<12), done: make(chan struct{})}
+	go b.pump()
+	return b
+}
+
+func (b *buffered) pump() {
+	defer b.Conn.Close()
+	for {
+		select {
+		case data := <-b.queue:
+			if _, err := b.Conn.Write(data); err != nil {
+				return
+			}
+			continue
+		default:
+		}
+		select {
+		case data := <-b.queue:
+			if _, err := b.Conn.Write(data); err != nil {
+				return
+			}
+		case <-b.done:
+			if len(b.queue) == 0 {
+				return
+			}
+		}
+	}
+}
+
+func (b *buffered) Write(p []byte) (int, error) {
+	select {
+	case <-b.done:
+		return 0, net.ErrClosed
+	case b.queue <- append([]byte(nil), p...):
+		return len(p), nil
+	}
+}
+
+func (b *buffered) Close() error {
+	b.once.Do(func() {
+		close(b.done)
+		_ = b.Conn.SetDeadline(time.Now().Add(time.Second)) // what is queued may still arrive
+	})
+	return nil
+}
+
+func (b *buffered) SetWriteDeadline(time.Time) error     { return nil }
+func (b *buffered) SetDeadline(deadline time.Time) error { return b.SetReadDeadline(deadline) }
 
 // server runs handler over the memory network, with TLS unless plain, and ends with the bubble.
 type server struct {
@@ -106,6 +171,7 @@ func serve(t *testing.T, handler http.Handler, plain bool) *server {
 	t.Cleanup(func() {
 		_ = h.Close()
 		<-done
+		time.Sleep(2 * time.Second) // of the bubble: past the deadline of the last words
 		synctest.Wait()
 	})
 	return s
