@@ -47,6 +47,23 @@ func TestDeployThenDeployNewer(t *testing.T) {
 	}
 }
 
+func TestReceiptDoesNotCallAReleaseLiveBeforeItIsProven(t *testing.T) {
+	r := newRig(t, nil)
+	r.publish(1, "aaaaaaa")
+	r.once(deployment.Deployed)
+	r.receipts = nil
+	r.publish(2, "bbbbbbb")
+	r.once(deployment.Deployed)
+	for _, rec := range r.receipts {
+		if done := rec.Deployment.Seq == 2 && rec.Deployment.Outcome != ""; rec.Live.Hash == "bbbbbbb" && !done {
+			t.Errorf("live %s while its deployment has no outcome: %+v", rec.Live.Hash, rec.Deployment)
+		}
+	}
+	if got := r.receipts[len(r.receipts)-1]; got.Live.Hash != "bbbbbbb" {
+		t.Errorf("at the end: got %+v", got.Live)
+	}
+}
+
 func TestSameArtifactIsUnchanged(t *testing.T) {
 	r := newRig(t, nil)
 	r.put(r.sign(1, "aaaaaaa", "content", nil), time.Unix(1, 0))

@@ -183,6 +183,9 @@ func (e *Engine) Receipt() deployment.Receipt {
 	}
 	f := s.followed()
 	r.Pointer = deployment.ReceiptPointer{Seq: f.Seq, Hash: f.Hash}
+	if a := s.Attempt; a != nil && live == a.To {
+		live = a.From // a release counts as live once it has proven healthy, and nobody must be told so before
+	}
 	if liveErr != nil {
 		r.Status = liveErr.Error()
 	} else if live != "" {
