@@ -31,7 +31,7 @@ func ParsePublicKey(s string) (PublicKey, error) {
 	}
 	raw, err := base64.StdEncoding.Strict().DecodeString(b64)
 	if err != nil || len(raw) != ed25519.PublicKeySize {
-		return PublicKey{}, fmt.Errorf("public key %q: want 32 bytes in base64 after ed25519:", CleanText(s, 80))
+		return PublicKey{}, fmt.Errorf("public key %q: want ed25519: and 32 bytes in base64", CleanText(s, 80))
 	}
 	return PublicKey{string(raw)}, nil
 }
