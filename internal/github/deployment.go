@@ -1,0 +1,175 @@
+package github
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/google/go-github/v58/github"
+)
+
+const (
+	maxDescription = 140 // runes; GitHub refuses more
+	maxAdopt       = 10  // deployments looked at by Adopt
+	maxDeactivate  = 10  // deployments of ours looked at by Deactivate
+)
+
+// DeploymentRequest is a deployment to create.
+type DeploymentRequest struct {
+	App         string
+	Ref         string // commit hash
+	Environment string
+	Description string // cut at 140 runes
+	Production  bool
+	Payload     map[string]string // further fields; tool and app are ours
+}
+
+// Status is one step in the life of a deployment.
+type Status struct {
+	State          string // queued, in_progress, success, failure, error, inactive
+	Description    string // cut at 140 runes
+	LogURL         string // the run's page
+	EnvironmentURL string // where the app answers; empty for none
+}
+
+// mark is what tells our deployments from all others.
+type mark struct {
+	Tool string `json:"tool"`
+	App  string `json:"app"`
+}
+
+// CreateDeployment creates a deployment as it is, without merging and without waiting for checks, and returns its id.
+// The error wraps fs.ErrPermission when the token may not.
+func (c *Client) CreateDeployment(ctx context.Context, r DeploymentRequest) (id int64, err error) {
+	payload := map[string]string{}
+	for key, value := range r.Payload {
+		payload[key] = value
+	}
+	payload["tool"], payload["app"] = agent, r.App
+	request := &github.DeploymentRequest{
+		Ref:                   &r.Ref,
+		AutoMerge:             github.Bool(false),
+		RequiredContexts:      &[]string{},
+		Environment:           &r.Environment,
+		Description:           github.String(cut(r.Description)),
+		ProductionEnvironment: &r.Production,
+		TransientEnvironment:  github.Bool(false),
+		Payload:               payload,
+	}
+	created, _, err := c.api.Repositories.CreateDeployment(ctx, c.owner, c.name, request)
+	if err != nil {
+		return 0, explain(fmt.Sprintf("create deployment of %s to %s", r.Ref, r.Environment), deployWrite, err)
+	}
+	return created.GetID(), nil
+}
+
+// SetStatus adds a status to a deployment. Other deployments are left as they are: GitHub would make inactive what
+// other apps have in the environment.
+func (c *Client) SetStatus(ctx context.Context, id int64, s Status) error {
+	request := &github.DeploymentStatusRequest{
+		State:        &s.State,
+		Description:  github.String(cut(s.Description)),
+		AutoInactive: github.Bool(false),
+	}
+	if s.LogURL != "" {
+		request.LogURL = &s.LogURL
+	}
+	if s.EnvironmentURL != "" {
+		request.EnvironmentURL = &s.EnvironmentURL
+	}
+	if _, _, err := c.api.Repositories.CreateDeploymentStatus(ctx, c.owner, c.name, id, request); err != nil {
+		return explain(fmt.Sprintf("set status %s of deployment %d", s.State, id), deployWrite, err)
+	}
+	return nil
+}
+
+// Adopt finds the deployment that GitHub itself made for this run, because the job has an `environment:` line: of this
+// commit and environment, with a status whose log is of this run. found is false when there is none among the newest
+// ten.
+func (c *Client) Adopt(ctx context.Context, sha, environment, runID string) (id int64, found bool, err error) {
+	operation := fmt.Sprintf("find deployment of %s to %s", sha, environment)
+	deployments, _, err := c.api.Repositories.ListDeployments(ctx, c.owner, c.name, &github.DeploymentsListOptions{
+		SHA: sha, Environment: environment, ListOptions: github.ListOptions{PerPage: maxAdopt},
+	})
+	if err != nil {
+		return 0, false, explain(operation, deployWrite, err)
+	}
+	for _, d := range deployments[:min(len(deployments), maxAdopt)] {
+		statuses, _, err := c.api.Repositories.ListDeploymentStatuses(ctx, c.owner, c.name, d.GetID(), &github.ListOptions{PerPage: 100})
+		if err != nil {
+			return 0, false, explain(operation, deployWrite, err)
+		}
+		if slices.ContainsFunc(statuses, func(s *github.DeploymentStatus) bool {
+			return ofRun(s.GetLogURL(), runID) || ofRun(s.GetTargetURL(), runID)
+		}) {
+			return d.GetID(), true, nil
+		}
+	}
+	return 0, false, nil
+}
+
+// ofRun reports whether address is a page of the run: …/actions/runs/<id>, or below it.
+func ofRun(address, runID string) bool {
+	u, err := url.Parse(address)
+	if err != nil || runID == "" {
+		return false
+	}
+	_, after, ok := strings.Cut(u.Path, "/actions/runs/")
+	id, _, _ := strings.Cut(after, "/")
+	return ok && id == runID
+}
+
+// Deactivate makes inactive what deployment keep replaced: older deployments of app to the environment that we made
+// and that were successes. GitHub does so by itself for some environments only, and never for production. It looks at
+// the newest thirty deployments, and at ten of ours at most.
+func (c *Client) Deactivate(ctx context.Context, app, environment string, keep int64) error {
+	operation := "deactivate older deployments to " + environment
+	deployments, _, err := c.api.Repositories.ListDeployments(ctx, c.owner, c.name, &github.DeploymentsListOptions{
+		Environment: environment, ListOptions: github.ListOptions{PerPage: 30},
+	})
+	if err != nil {
+		return explain(operation, deployWrite, err)
+	}
+	looked := 0
+	for _, d := range deployments {
+		if d.GetID() >= keep || !ours(d.Payload, app) {
+			continue
+		}
+		if looked++; looked > maxDeactivate {
+			return nil
+		}
+		statuses, _, err := c.api.Repositories.ListDeploymentStatuses(ctx, c.owner, c.name, d.GetID(), &github.ListOptions{PerPage: 1})
+		if err != nil {
+			return explain(operation, deployWrite, err)
+		}
+		if len(statuses) == 0 || statuses[0].GetState() != "success" {
+			continue
+		}
+		if err := c.SetStatus(ctx, d.GetID(), Status{State: "inactive", Description: fmt.Sprintf("replaced by deployment %d", keep)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ours reports whether a payload carries our mark for app. GitHub may hand it back as an object, or as a string that
+// holds one.
+func ours(payload json.RawMessage, app string) bool {
+	var text string
+	if json.Unmarshal(payload, &text) == nil {
+		payload = json.RawMessage(text)
+	}
+	var m mark
+	return json.Unmarshal(payload, &m) == nil && m == mark{Tool: agent, App: app}
+}
+
+// cut shortens a description to what GitHub takes.
+func cut(s string) string {
+	if runes := []rune(s); len(runes) > maxDescription {
+		return string(runes[:maxDescription-1]) + "…"
+	}
+	return s
+}

@@ -1,0 +1,139 @@
+package github
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/test/fakegithub"
+)
+
+func TestDeploymentFromStartToEnd(t *testing.T) {
+	c, s, _ := start(t)
+	ctx := t.Context()
+	id, err := c.CreateDeployment(ctx, DeploymentRequest{
+		App: "nodeapi", Ref: left, Environment: "production", Production: true, Payload: map[string]string{"seq": "184", "tool": "other"},
+		Description: strings.Repeat("é", 141),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := s.Deployments()
+	if len(all) != 1 || all[0].ID != id || all[0].SHA != left || all[0].Environment != "production" || !all[0].Production || all[0].Transient {
+		t.Errorf("got %+v, want one production deployment %d of %s", all, id, left)
+	}
+	if got, want := all[0].Description, strings.Repeat("é", 139)+"…"; got != want {
+		t.Errorf("got description %q, want %q", got, want)
+	}
+	var payload map[string]string
+	if err := json.Unmarshal(all[0].Payload, &payload); err != nil || payload["seq"] != "184" || payload["tool"] != "towline" || payload["app"] != "nodeapi" {
+		t.Errorf("got payload %s, want seq, and our tool and app", all[0].Payload)
+	}
+	for _, status := range []Status{
+		{State: "queued", LogURL: "https://github.com/acme/nodeapi/actions/runs/77"},
+		{State: "in_progress"},
+		{State: "success", Description: strings.Repeat("x", 200), EnvironmentURL: "https://nodeapi.example.com"},
+	} {
+		if err := c.SetStatus(ctx, id, status); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for _, status := range s.Statuses(id) {
+		got = append(got, fmt.Sprint(status.State, len([]rune(status.Description)), status.LogURL, status.EnvironmentURL))
+	}
+	want := []string{"queued0https://github.com/acme/nodeapi/actions/runs/77", "in_progress0", "success140https://nodeapi.example.com"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got statuses %q, want %q", got, want)
+	}
+	if err := c.SetStatus(ctx, 999, Status{State: "success"}); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "deployments: write") {
+		t.Errorf("got %v, want fs.ErrPermission and the missing line", err)
+	}
+}
+
+func TestAdopt(t *testing.T) {
+	c, s, _ := start(t)
+	page := "https://github.com/acme/nodeapi/actions/runs/"
+	s.AddDeployment(fakegithub.Deployment{SHA: left, Environment: "staging"}, fakegithub.Status{State: "in_progress", LogURL: page + "77/job/1"})
+	s.AddDeployment(fakegithub.Deployment{SHA: right, Environment: "production"}, fakegithub.Status{State: "in_progress", LogURL: page + "77/job/2"})
+	want := s.AddDeployment(fakegithub.Deployment{SHA: left, Environment: "production"},
+		fakegithub.Status{State: "queued"}, fakegithub.Status{State: "in_progress", LogURL: page + "77/job/3"})
+	s.AddDeployment(fakegithub.Deployment{SHA: left, Environment: "production"}, fakegithub.Status{State: "success", LogURL: page + "771/job/4"})
+	s.AddDeployment(fakegithub.Deployment{SHA: left, Environment: "production"})
+
+	if id, found, err := c.Adopt(t.Context(), left, "production", "77"); id != want || !found || err != nil {
+		t.Errorf("got %d, %t, %v, want %d", id, found, err, want)
+	}
+	for _, run := range []string{"7", "78", ""} {
+		if id, found, err := c.Adopt(t.Context(), left, "production", run); found || err != nil {
+			t.Errorf("run %q: got %d, %t, %v, want none", run, id, found, err)
+		}
+	}
+	before := len(s.Requests())
+	for range 40 {
+		s.AddDeployment(fakegithub.Deployment{SHA: left, Environment: "production"})
+	}
+	if _, found, err := c.Adopt(t.Context(), left, "production", "77"); found || err != nil {
+		t.Errorf("got %t, %v, want none among the newest", found, err)
+	}
+	if got := len(s.Requests()) - before; got != 1+maxAdopt {
+		t.Errorf("got %d calls, want %d", got, 1+maxAdopt)
+	}
+}
+
+func TestDeactivate(t *testing.T) {
+	c, s, _ := start(t)
+	ctx := t.Context()
+	made := func(app, environment, state string) int64 {
+		t.Helper()
+		id, err := c.CreateDeployment(ctx, DeploymentRequest{App: app, Ref: left, Environment: environment, Production: true})
+		if err == nil {
+			err = c.SetStatus(ctx, id, Status{State: state})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	success := fakegithub.Status{State: "success"}
+	old, failed := made("nodeapi", "production", "success"), made("nodeapi", "production", "failure")
+	otherApp, staging := made("worker", "production", "success"), made("nodeapi", "staging", "success")
+	running := made("nodeapi", "production", "in_progress")
+	theirs := s.AddDeployment(fakegithub.Deployment{SHA: left, Environment: "production", Production: true}, success)
+	asText := s.AddDeployment(fakegithub.Deployment{
+		SHA: left, Environment: "production", Payload: json.RawMessage(`"{\"tool\":\"towline\",\"app\":\"nodeapi\"}"`),
+	}, success)
+	keep := made("nodeapi", "production", "success")
+	newer := made("nodeapi", "production", "success")
+
+	if err := c.Deactivate(ctx, "nodeapi", "production", keep); err != nil {
+		t.Fatal(err)
+	}
+	for name, k := range map[string]struct {
+		id   int64
+		want string
+	}{
+		"old": {old, "inactive"}, "failed": {failed, "failure"}, "of another app": {otherApp, "success"}, "staging": {staging, "success"},
+		"running": {running, "in_progress"}, "theirs": {theirs, "success"}, "with a text as payload": {asText, "inactive"},
+		"kept": {keep, "success"}, "newer": {newer, "success"},
+	} {
+		statuses := s.Statuses(k.id)
+		if got := statuses[len(statuses)-1].State; got != k.want {
+			t.Errorf("%s: got %s, want %s", name, got, k.want)
+		}
+	}
+	for range 20 {
+		keep = made("nodeapi", "production", "success")
+	}
+	before := len(s.Requests())
+	if err := c.Deactivate(ctx, "nodeapi", "production", keep); err != nil {
+		t.Fatal(err)
+	}
+	if got, most := len(s.Requests())-before, 1+2*maxDeactivate; got > most {
+		t.Errorf("got %d calls, want at most %d", got, most)
+	}
+}
