@@ -1,0 +1,20 @@
+// Towline-agent is the server half of Towline: it pulls releases, proves them healthy, or puts the old ones back.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/towline/towline/internal/agent"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	_, journal := os.LookupEnv("JOURNAL_STREAM")
+	code := agent.Run(ctx, agent.Options{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Journal: journal})
+	stop()
+	os.Exit(code)
+}

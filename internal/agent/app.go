@@ -1,0 +1,252 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/towline/towline/internal/appdir"
+	"github.com/towline/towline/internal/bucket"
+	"github.com/towline/towline/internal/config"
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/journal"
+	"github.com/towline/towline/internal/release"
+)
+
+const (
+	retryFirst = time.Second // pause after an app could not be opened, doubled up to retryMost
+	retryMost  = time.Minute
+	readyTime  = 3 * time.Second // for asking an app whether it is ready
+)
+
+// app is one app: its engine, while there is one, or why there is none.
+type app struct {
+	config.App
+	server   string
+	poll     time.Duration
+	state    string // directory for this app
+	bucket   func(context.Context) (bucket.Bucket, error)
+	receipts *receipts
+	on       func(*app, deployment.Event) // of every event as it happens
+	replay   func(*app, deployment.Event) // of those that the journal has kept, when the app is opened
+	log      *slog.Logger
+	wake     chan struct{} // a ping for an app without an engine: try again now
+
+	mu      sync.Mutex
+	engine  *deploy.Engine
+	source  *source
+	trouble error
+	opened  chan struct{} // closed when the first attempt to open the app has ended
+	refused bool          // something that the last deployment read failed verification
+}
+
+// run keeps the app open until ctx ends. It returns early only when another agent holds the app's directory at the
+// very start; any other trouble is waited out.
+func (a *app) run(ctx context.Context) error {
+	pause := retryFirst
+	for first := true; ; first = false {
+		engine, done, err := a.open(ctx)
+		if err == nil {
+			defer done()
+			return engine.Run(ctx)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if first && errors.Is(err, appdir.ErrLocked) {
+			return err
+		}
+		a.log.Warn("app is not ready", "app", a.Key, "error", err, "again_in", pause)
+		a.receipts.poke()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.wake:
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+		pause = min(2*pause, retryMost)
+	}
+}
+
+// open makes the engine out of its parts. done gives them back.
+func (a *app) open(ctx context.Context) (engine *deploy.Engine, done func(), err error) {
+	source, engine, done, err := a.assemble(ctx)
+	a.mu.Lock()
+	a.engine, a.source, a.trouble = engine, source, err
+	select {
+	case <-a.opened:
+	default:
+		close(a.opened)
+	}
+	a.mu.Unlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	// What is told of a deployment outlives the agent that ran it.
+	records := engine.Detail().Deployments
+	for i := len(records) - 1; i >= 0; i-- {
+		for _, event := range records[i].Events {
+			a.replay(a, event)
+		}
+	}
+	a.receipts.poke()
+	return engine, done, nil
+}
+
+func (a *app) assemble(ctx context.Context) (_ *source, _ *deploy.Engine, done func(), err error) {
+	b, err := a.bucket(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	unit, err := a.newUnit()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	uid, gid, err := unit.owner(ctx)
+	if err != nil {
+		unit.close()
+		return nil, nil, nil, err
+	}
+	dir, err := appdir.Open(appdir.Options{Path: a.Dir, UID: uid, GID: gid})
+	if err != nil {
+		unit.close()
+		return nil, nil, nil, err
+	}
+	done = func() {
+		if err := dir.Close(); err != nil {
+			a.log.Warn("close app directory", "app", a.Key, "error", err)
+		}
+		unit.close()
+	}
+	defer func() {
+		if err != nil {
+			done()
+		}
+	}()
+	memory, err := journal.Open(filepath.Join(a.state, a.Key))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	source := newSource(b, a.App)
+	source.space = dir.Space
+	engine, err := deploy.New(deploy.Options{
+		Key: a.Key, App: a.App.App, Environment: a.Environment, Server: a.server, AgentVersion: release.Version,
+		RevertsRefused: a.RevertsRefused, Poll: a.poll, Keep: a.Keep, Shared: a.Shared,
+		Source: &noted{source, a}, Tree: dir, Service: unit, Check: a.checker(unit), Hooks: a.hooks(unit),
+		Journal: memory, Unpack: a.unpacker(dir),
+		OnEvent:   func(e deployment.Event) { a.on(a, e) },
+		OnReceipt: func(deployment.Receipt) { a.receipts.poke() },
+		Log:       a.log,
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return source, engine, done, nil
+}
+
+// now returns the engine and its source, or why there is none.
+func (a *app) now() (*deploy.Engine, *source, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.engine != nil:
+		return a.engine, a.source, nil
+	case a.trouble != nil:
+		return nil, nil, fmt.Errorf("not ready: %w", a.trouble)
+	}
+	return nil, nil, errors.New("not ready: the agent is starting")
+}
+
+// ready is nil when the app could be deployed now.
+func (a *app) ready(ctx context.Context) error {
+	engine, _, err := a.now()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	if err := engine.Ready(ctx); err != nil {
+		return fmt.Errorf("not ready: %w", err)
+	}
+	return nil
+}
+
+// receipt is what the app has to say of itself now.
+func (a *app) receipt() deployment.Receipt {
+	engine, _, err := a.now()
+	if err != nil {
+		return deployment.Receipt{
+			Type: deployment.ReceiptType, App: a.App.App, Environment: a.Environment, Server: a.server,
+			AgentVersion: release.Version, Status: err.Error(),
+		}
+	}
+	return engine.Receipt()
+}
+
+// summary is the receipt without its events, with everything that a person should know in Status.
+func (a *app) summary(ctx context.Context) deployment.Receipt {
+	r := a.receipt()
+	if r.Deployment != nil {
+		d := *r.Deployment
+		d.Events = nil
+		r.Deployment = &d
+	}
+	if r.Status == "" {
+		if err := a.ready(ctx); err != nil {
+			r.Status = err.Error()
+		}
+	}
+	if r.Status == "" {
+		r.Status = a.receipts.status()
+	}
+	return r
+}
+
+// detail is everything about the app.
+func (a *app) detail(ctx context.Context) deployment.Detail {
+	d := deployment.Detail{Key: a.Key, Dir: a.Dir}
+	if engine, _, err := a.now(); err == nil {
+		d = engine.Detail()
+	}
+	d.Unit, d.Receipt = a.Unit, a.summary(ctx)
+	if d.Releases == nil {
+		d.Releases = []deployment.Release{}
+	}
+	if d.Deployments == nil {
+		d.Deployments = []deployment.Record{}
+	}
+	return d
+}
+
+// ring makes the app look at its pointer now.
+func (a *app) ring(v release.Verified) {
+	if engine, _, err := a.now(); err == nil {
+		engine.Offer(v)
+		return
+	}
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// note remembers whether the last deployment met something that failed verification: it decides the exit code.
+func (a *app) note(err error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refused = errors.Is(err, release.ErrVerify)
+	return err
+}
+
+// wasRefused reports what note has remembered.
+func (a *app) wasRefused() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.refused
+}

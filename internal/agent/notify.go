@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/towline/towline/internal/config"
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
+)
+
+const (
+	notifyTime  = 10 * time.Second
+	notifyTries = 3
+	notifyQueue = 32
+	maxNotice   = 1500 // runes; Discord refuses texts of more than 2000
+)
+
+// notifier tells webhooks when an app's state changes: when it turns bad, when it gets worse, when it is well again.
+type notifier struct {
+	hooks  []config.Notify
+	server string
+	client *http.Client
+	log    *slog.Logger
+	queue  chan notice
+
+	mu   sync.Mutex
+	last map[string]deployment.Outcome // of every app
+}
+
+// notice is one message on its way.
+type notice struct{ change, text string }
+
+func newNotifier(hooks []config.Notify, server string, log *slog.Logger) *notifier {
+	return &notifier{
+		hooks: hooks, server: server, log: log, queue: make(chan notice, notifyQueue), last: map[string]deployment.Outcome{},
+		client: &http.Client{
+			Timeout:       notifyTime,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// remember takes in how things stood before, without telling anyone.
+func (n *notifier) remember(key string, e deployment.Event) { n.change(key, e) }
+
+// event queues a message if e changes the state of the app. It never blocks: what does not fit is dropped.
+func (n *notifier) event(key string, e deployment.Event) {
+	change := n.change(key, e)
+	if change == "" || len(n.hooks) == 0 {
+		return
+	}
+	text := fmt.Sprintf("%s on %s: %s %s", e.App, n.server, change, release.ShortHash(e.Hash))
+	if e.Reason != "" {
+		text += "\n" + e.Reason
+	}
+	select {
+	case n.queue <- notice{change, cutRunes(text, maxNotice)}:
+	default:
+		n.log.Warn("notification dropped: too many at once", "app", key, "change", change)
+	}
+}
+
+// change notes the outcome and names what it changed; empty when nothing.
+func (n *notifier) change(key string, e deployment.Event) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	before := n.last[key]
+	bad := func(o deployment.Outcome) bool {
+		return o == deployment.RolledBack || o == deployment.Failed || o == deployment.Broken
+	}
+	switch {
+	case bad(e.Outcome):
+		n.last[key] = e.Outcome
+		if e.Outcome != before {
+			return string(e.Outcome)
+		}
+	case e.Outcome == deployment.Deployed || e.Outcome == deployment.Unchanged:
+		n.last[key] = e.Outcome
+		if bad(before) {
+			return "recovered"
+		}
+	}
+	return ""
+}
+
+// run sends until ctx ends.
+func (n *notifier) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-n.queue:
+			for _, hook := range n.hooks {
+				if slices.Contains(hook.On, m.change) {
+					n.send(ctx, hook, m)
+				}
+			}
+		}
+	}
+}
+
+// send posts one message. The address is a secret: it appears in no error.
+func (n *notifier) send(ctx context.Context, hook config.Notify, m notice) {
+	// Slack reads text, Discord content; each ignores the other's.
+	body, err := json.Marshal(map[string]string{"text": m.text, "content": m.text})
+	if err != nil {
+		n.log.Error("notification", "error", err)
+		return
+	}
+	trouble := ""
+	for try := range notifyTries {
+		if try > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second << try):
+			}
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, hook.Webhook.Reveal(), bytes.NewReader(body))
+		if err != nil {
+			trouble = "not an address"
+			break
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := n.client.Do(req)
+		if err != nil {
+			trouble = "no answer"
+			continue
+		}
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+		resp.Body.Close()
+		if resp.StatusCode < 300 {
+			return
+		}
+		if trouble = resp.Status; resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests {
+			break
+		}
+	}
+	n.log.Warn("notification not taken", "change", m.change, "error", trouble)
+}
+
+// cutRunes shortens a text to n runes.
+func cutRunes(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
