@@ -1,0 +1,100 @@
+package action
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/github"
+	"github.com/towline/towline/internal/publish"
+	"github.com/towline/towline/internal/release"
+)
+
+// hub keeps the GitHub deployment of the run. GitHub is told, never asked: what goes wrong here is a warning, and the
+// release goes on.
+type hub struct {
+	log     *log
+	client  *github.Client // nil: there is no GitHub to speak to
+	options publish.Options
+	sha     string // of the run
+	runID   string
+	runURL  string
+
+	id int64 // 0: none
+}
+
+// begin adopts or creates the deployment and says that it is under way.
+func (h *hub) begin(ctx context.Context, r *publish.Result) {
+	mode := h.options.Deployment
+	if h.client == nil || mode == "off" {
+		return
+	}
+	if mode == "auto" || mode == "adopt" {
+		id, found, err := h.client.Adopt(ctx, h.sha, r.Environment, h.runID)
+		switch {
+		case err != nil:
+			h.log.Warn(fmt.Sprintf("GitHub deployment: %v", err))
+			return
+		case found:
+			h.id = id
+			h.log.Line(fmt.Sprintf("GitHub deployment %d of this job is adopted", id))
+		case mode == "adopt":
+			h.log.Warn("GitHub deployment: this job has none to adopt; give the job an environment, or set deployment: create")
+			return
+		}
+	}
+	if h.id == 0 {
+		ref := r.Version
+		if !commitHash.MatchString(ref) {
+			ref = h.sha
+		}
+		id, err := h.client.CreateDeployment(ctx, github.DeploymentRequest{
+			App: r.App, Ref: ref, Environment: r.Environment, Production: r.Environment == "production",
+			Description: fmt.Sprintf("%s %s by Towline", r.Command, release.ShortHash(r.Version)),
+			Payload:     map[string]string{"version": r.Version, "sha256": r.Artifact.SHA256},
+		})
+		if err != nil {
+			h.log.Warn(fmt.Sprintf("GitHub deployment: %v", err))
+			return
+		}
+		h.id = id
+		h.log.Line(fmt.Sprintf("GitHub deployment %d", id))
+	}
+	h.set(ctx, "in_progress", "the pointer is being moved")
+}
+
+// finish says how it ended.
+func (h *hub) finish(ctx context.Context, r *publish.Result, cancelled bool, err error) {
+	if h.id == 0 {
+		return
+	}
+	state := "success"
+	switch {
+	case cancelled:
+		h.set(ctx, "error", "cancelled")
+		return
+	case err != nil, r.Outcome == deployment.TimedOut:
+		state = "error"
+	case r.Outcome == deployment.Superseded:
+		state = "inactive"
+	case r.Outcome == deployment.Failed, r.Outcome == deployment.RolledBack, r.Outcome == deployment.Broken, r.Outcome == deployment.Held:
+		state = "failure"
+	}
+	text := string(r.Outcome)
+	if r.Reason != "" {
+		text += ": " + r.Reason
+	}
+	h.set(ctx, state, text)
+	if state == "success" {
+		if err := h.client.Deactivate(ctx, r.App, r.Environment, h.id); err != nil {
+			h.log.Debug(fmt.Sprintf("GitHub deployment: %v", err))
+		}
+	}
+}
+
+func (h *hub) set(ctx context.Context, state, text string) {
+	err := h.client.SetStatus(ctx, h.id, github.Status{State: state, Description: text, LogURL: h.runURL, EnvironmentURL: h.options.EnvironmentURL})
+	if err != nil {
+		h.log.Warn(fmt.Sprintf("GitHub deployment: %v", err))
+	}
+}
