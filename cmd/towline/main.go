@@ -8,12 +8,14 @@ import (
 	"syscall"
 
 	"github.com/towline/towline/internal/cli"
+	"github.com/towline/towline/internal/demo"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := cli.Main(ctx, cli.Env{
 		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
+		Demo: demo.Run, DemoApp: demo.App,
 	})
 	stop()
 	os.Exit(code)
