@@ -36,7 +36,6 @@ func (r *run) look(ctx context.Context) (position, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !denied {
 		return at, err
 	}
-	at.top = at.pointer
 	seq, listed, listErr := r.highest(ctx, at.pointer.Pointer().Seq)
 	if listErr != nil {
 		return at, listErr
@@ -44,13 +43,15 @@ func (r *run) look(ctx context.Context) (position, error) {
 	if denied && (listed || seq > 0) {
 		return at, err // not the look of what is absent without leave to list: it is kept from us
 	}
-	if seq > at.pointer.Pointer().Seq {
-		at.top, _, err = r.history(ctx, seq)
-		if err != nil {
-			return at, err
-		}
+	if seq == 0 {
+		return at, nil
 	}
-	return at, nil
+	// The entry is read even where the pointer has the same seq: the next one names the entry's digest.
+	at.top, _, err = r.history(ctx, seq)
+	if at.pointer.Pointer().Seq == seq && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) {
+		at.top, err = at.pointer, nil // a person removed it
+	}
+	return at, err
 }
 
 // read gets and verifies one pointer.
