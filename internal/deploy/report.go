@@ -317,9 +317,15 @@ func within(path, dir string) bool {
 
 func tail(lines []string, n int) []string { return lines[max(0, len(lines)-n):] }
 
+// sizeText is a size for people, "" when it is not known.
 func sizeText(n int64) string {
-	if n <= 0 {
+	switch {
+	case n <= 0:
 		return ""
+	case n < 10<<10:
+		return fmt.Sprintf("%d B", n)
+	case n < 10<<20:
+		return fmt.Sprintf("%d KiB", n>>10)
 	}
-	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	return fmt.Sprintf("%d MiB", n>>20)
 }
