@@ -1,6 +1,7 @@
 // Package house holds the rules of the house: which room may import which. The rooms, floor by floor:
 //
-//	4  demo, cmd/*                     compose
+//	5  cmd/*                           the programs
+//	4  demo                            composes publish and agent
 //	3  action agent cli                faces: wire adapters into engines
 //	2  publish deploy                  engines: floor 0 only, with small interfaces of their own
 //	1  bucket artifact appdir config service health journal ping github    adapters, strangers to each other
@@ -24,7 +25,7 @@ var floors = map[string]int{
 	"bucket": 1, "artifact": 1, "appdir": 1, "config": 1, "service": 1, "health": 1, "journal": 1, "ping": 1, "github": 1,
 	"publish": 2, "deploy": 2,
 	"action": 3, "agent": 3, "cli": 3,
-	"demo": 4, "cmd": 4,
+	"demo": 4, "cmd": 5,
 }
 
 // sole names the one room that may import a vendor's SDK.
