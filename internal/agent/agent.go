@@ -21,7 +21,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/towline/towline/internal/bucket"
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/ping"
@@ -77,7 +76,7 @@ func build(s config.Settings, log *slog.Logger) (*Agent, error) {
 		}
 		a.token = token
 	}
-	open, err := opener(s, log)
+	store, receiptStore, err := openBuckets(s, log)
 	if err != nil {
 		return nil, err
 	}
@@ -85,11 +84,6 @@ func build(s config.Settings, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	a.notifier = newNotifier(s.Notify, s.Server, log)
-	store := once(func(ctx context.Context) (bucket.Bucket, error) { return open(ctx, s.Bucket) })
-	receiptStore := store
-	if s.Receipts.Bucket != "" {
-		receiptStore = once(func(ctx context.Context) (bucket.Bucket, error) { return open(ctx, s.Receipts.Bucket) })
-	}
 	for _, c := range s.Apps {
 		one := &app{
 			App: c, server: s.Server, poll: s.Poll, state: filepath.Join(s.State, "apps"), bucket: store,
@@ -97,7 +91,7 @@ func build(s config.Settings, log *slog.Logger) (*Agent, error) {
 		}
 		if !s.Receipts.Off {
 			one.receipts = &receipts{
-				app: c.Key, key: release.ReceiptKey(c.Prefix, c.Environment, s.Server), open: receiptStore,
+				app: c.Key, key: release.ReceiptKey(c.Prefix, c.Environment, s.Server), bucket: receiptStore,
 				current: one.receipt, log: log, changed: make(chan struct{}, 1),
 			}
 		}

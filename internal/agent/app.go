@@ -31,7 +31,7 @@ type app struct {
 	server   string
 	poll     time.Duration
 	state    string // directory for this app
-	bucket   func(context.Context) (bucket.Bucket, error)
+	bucket   bucket.Bucket
 	receipts *receipts
 	on       func(*app, deployment.Event) // of every event as it happens
 	replay   func(*app, deployment.Event) // of those that the journal has kept, when the app is opened
@@ -100,10 +100,6 @@ func (a *app) open(ctx context.Context) (engine *deploy.Engine, done func(), err
 }
 
 func (a *app) assemble(ctx context.Context) (_ *source, _ *deploy.Engine, done func(), err error) {
-	b, err := a.bucket(ctx)
-	if err != nil {
-		return nil, nil, nil, err
-	}
 	unit, err := a.newUnit()
 	if err != nil {
 		return nil, nil, nil, err
@@ -133,7 +129,7 @@ func (a *app) assemble(ctx context.Context) (_ *source, _ *deploy.Engine, done f
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	source := newSource(b, a.App)
+	source := newSource(a.bucket, a.App)
 	source.space = dir.Space
 	engine, err := deploy.New(deploy.Options{
 		Key: a.Key, App: a.App.App, Environment: a.Environment, Server: a.server, AgentVersion: release.Version,

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/towline/towline/internal/bucket"
@@ -49,40 +48,29 @@ func readSecret(path string) (string, error) {
 	return text, nil
 }
 
-// opener returns how buckets are opened under the settings.
-func opener(s config.Settings, log *slog.Logger) (func(context.Context, string) (bucket.Bucket, error), error) {
-	o := bucket.Options{Log: log}
+// openBuckets opens the bucket that releases come from, and the one that receipts go to. It asks nobody: an error is one
+// of the settings.
+func openBuckets(s config.Settings, log *slog.Logger) (releases, receipts bucket.Bucket, err error) {
+	o := bucket.Options{URL: s.Bucket, Log: log}
 	if c := s.Credentials; c != (config.Credentials{}) {
 		var idErr, secretErr error
 		o.AccessKeyID, idErr = readSecret(c.AccessKeyID)
 		o.SecretAccessKey, secretErr = readSecret(c.SecretAccessKey)
 		if err := errors.Join(idErr, secretErr); err != nil {
-			return nil, fmt.Errorf("credentials: %w", err)
+			return nil, nil, fmt.Errorf("credentials: %w", err)
 		}
 	}
-	return func(ctx context.Context, url string) (bucket.Bucket, error) {
-		o := o
-		o.URL = url
-		return bucket.Open(ctx, o)
-	}, nil
-}
-
-// once opens a bucket when it is first needed and keeps it: the apps share its connections.
-func once(open func(context.Context) (bucket.Bucket, error)) func(context.Context) (bucket.Bucket, error) {
-	var mu sync.Mutex
-	var have bucket.Bucket
-	return func(ctx context.Context) (bucket.Bucket, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if have != nil {
-			return have, nil
-		}
-		b, err := open(ctx)
-		if err == nil {
-			have = b
-		}
-		return b, err
+	if releases, err = bucket.Open(context.Background(), o); err != nil {
+		return nil, nil, &configError{err}
 	}
+	if s.Receipts.Bucket == "" {
+		return releases, releases, nil
+	}
+	o.URL = s.Receipts.Bucket
+	if receipts, err = bucket.Open(context.Background(), o); err != nil {
+		return nil, nil, &configError{fmt.Errorf("receipts: %w", err)}
+	}
+	return releases, receipts, nil
 }
 
 // certificate is what the port is served with, nil for plain HTTP.

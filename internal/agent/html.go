@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"html"
+	"strconv"
 	"strings"
 )
 
@@ -10,13 +11,14 @@ import (
 // text/template calls methods by name, so that the linker must keep every method of every package.
 type markup struct{ strings.Builder }
 
-// put writes a piece of HTML in which each %s stands for text: a value is escaped whatever it is, so that the result
+// put writes a piece of HTML in which each %s stands for text: every value is escaped, so that the result
 // is safe between tags and inside of quoted attributes, and there only.
-func (m *markup) put(format string, values ...any) {
+func (m *markup) put(format string, values ...string) {
+	escaped := make([]any, len(values))
 	for i, v := range values {
-		values[i] = html.EscapeString(fmt.Sprint(v))
+		escaped[i] = html.EscapeString(v)
 	}
-	fmt.Fprintf(m, format, values...)
+	fmt.Fprintf(m, format, escaped...)
 }
 
 // html is the page.
@@ -25,13 +27,13 @@ func (v view) html() string {
 	m.put(`<!doctype html>
 <html lang="en">
 <head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="robots" content="noindex">
-<meta http-equiv="refresh" content="%s">
+<meta charset="utf-8" />
+<meta name="viewport" content="width=device-width, initial-scale=1" />
+<meta name="color-scheme" content="light dark" />
+<meta name="robots" content="noindex" />
+<meta http-equiv="refresh" content="%s" />
 <title>%s · %s</title>
-<style>`, v.Refresh, v.Headline, v.Server)
+<style>`, strconv.Itoa(v.Refresh), v.Headline, v.Server)
 	m.WriteString(pageStyle) // escaped it would be another style than the one that the policy's digest allows
 	m.put(`</style>
 </head>
@@ -48,7 +50,7 @@ func (v view) html() string {
 	m.put(`</main>
 <footer>
 <p>towline-agent %s, up %s. This page of %s asks again every %s s.</p>
-`, v.Version, v.Up, v.Now.RFC, v.Refresh)
+`, v.Version, v.Up, v.Now.RFC, strconv.Itoa(v.Refresh))
 	if v.Pin != "" {
 		m.put("<p>TLS pin <code>sha256=%s</code></p>\n", v.Pin)
 	}
@@ -74,7 +76,7 @@ func (a appView) html(m *markup) {
 		m.put("<p class=\"live\"><code title=\"%s\">%s</code> %s</p>\n", a.LiveFull, a.Live, a.Message)
 	}
 	m.put("<dl>\n")
-	row := func(name string, value any, title string) {
+	row := func(name, value, title string) {
 		if title != "" {
 			m.put("<div><dt>%s</dt><dd title=\"%s\">%s</dd></div>\n", name, title, value)
 			return
@@ -86,7 +88,7 @@ func (a appView) html(m *markup) {
 	}
 	row("environment", a.Environment, "")
 	if a.Seq > 0 {
-		row("seq", a.Seq, "")
+		row("seq", strconv.FormatUint(a.Seq, 10), "")
 	}
 	if a.Unit != "" {
 		row("unit", a.Unit, "")

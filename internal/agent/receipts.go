@@ -28,7 +28,7 @@ const (
 type receipts struct {
 	app     string // for the log
 	key     string // object key
-	open    func(context.Context) (bucket.Bucket, error)
+	bucket  bucket.Bucket
 	current func() deployment.Receipt
 	log     *slog.Logger
 	changed chan struct{} // holds one poke
@@ -126,16 +126,12 @@ func (r *receipts) flush(ctx context.Context, written *string, fresh bool) error
 	if string(data) == *written && !fresh {
 		return nil
 	}
-	b, err := r.open(ctx)
-	if err != nil {
-		return err
-	}
 	same := string(data)
 	now.Seen = seen
 	if data, err = encodeReceipt(now); err != nil {
 		return err
 	}
-	if err := b.Put(ctx, r.key, data, "application/json"); err != nil {
+	if err := r.bucket.Put(ctx, r.key, data, "application/json"); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w; write receipts: false, or name a bucket that this server may write to", err)
 		}

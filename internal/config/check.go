@@ -17,12 +17,13 @@ import (
 )
 
 const (
-	minPoll  = time.Second
-	minKeep  = 2
-	maxTimes = 24 * time.Hour // for every duration
+	minPoll   = time.Second
+	minKeep   = 2
+	maxSocket = 107
+	maxTimes  = 24 * time.Hour // for every duration
 )
 
-var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$`)
 
 // check reports every value that is not right, and returns the settings that the form stands for.
 func (r *reader) check(f *form) Settings {
@@ -61,6 +62,9 @@ func (r *reader) check(f *form) Settings {
 	s.Receipts = r.receipts(f.Receipts)
 	r.absolute("state", f.State)
 	r.absolute("socket", f.Socket)
+	if len(f.Socket) > maxSocket {
+		r.wrong("socket", "%d characters: at most %d fit into the address of a socket", len(f.Socket), maxSocket)
+	}
 	if c := f.Credentials; c != nil {
 		s.Credentials = Credentials(*c)
 		if (c.AccessKeyID == "") != (c.SecretAccessKey == "") {

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"bufio"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/internal/deployment"
+)
+
+func TestCommands(t *testing.T) {
+	w := newWorld(t)
+	w.publish("web", hash("1"), "one")
+	r := w.start(w.settings(listening, oneApp))
+	r.settled("web", hash("1"))
+	w.must(second(r.ring(w.publish("web", hash("2"), "two"), "")))
+
+	var result deployment.Result
+	if code := r.call("/v1/apps/web/rollback", deployment.Command{Reason: "it is slow"}, &result); code != http.StatusOK || result.Outcome != deployment.Deployed {
+		t.Fatalf("rollback: got %d %+v", code, result)
+	}
+	if got := w.live("web"); got != "one" {
+		t.Errorf("got %q live, want one", got)
+	}
+	var d deployment.Detail
+	r.call("/v1/apps/web", nil, &d)
+	if d.Key != "web" || len(d.Releases) != 2 || len(d.Deployments) != 3 || d.Receipt.Live.Hash != hash("1") || d.Receipt.Held == "" {
+		t.Errorf("got %+v", d)
+	}
+	if code := r.call("/v1/apps/web/resume", deployment.Command{}, &result); code != http.StatusOK {
+		t.Errorf("resume: got %d %+v", code, result)
+	}
+	if code := r.call("/v1/apps/web/deploy", deployment.Command{Version: hash("2")[:9]}, &result); code != http.StatusOK || result.Outcome != deployment.Deployed || w.live("web") != "two" {
+		t.Errorf("deploy: got %d %+v, %q live", code, result, w.live("web"))
+	}
+	if code := r.call("/v1/apps/web/hold", deployment.Command{Reason: "lunch"}, &result); code != http.StatusOK {
+		t.Errorf("hold: got %d %+v", code, result)
+	}
+	if code := r.call("/v1/apps/web/prune", deployment.Command{}, &result); code != http.StatusOK {
+		t.Errorf("prune: got %d %+v", code, result)
+	}
+}
+
+func second(_ []deployment.Event, err error) error { return err }
+
+func TestCommandProblems(t *testing.T) {
+	w := newWorld(t)
+	w.publish("web", hash("1"), "one")
+	r := w.start(w.settings("", oneApp+"  bad: {dir: $srv/no/such/place, app: worse}\n"))
+	r.settled("web", hash("1"))
+	for _, test := range []struct {
+		path string
+		body any
+		want int
+		code int
+		say  string
+	}{
+		{"/v1/apps/none", nil, 404, deployment.ExitUnknown, "bad, web"},
+		{"/v1/apps/none/deploy", struct{}{}, 404, deployment.ExitUnknown, "bad, web"},
+		{"/v1/apps/web/explode", struct{}{}, 404, deployment.ExitUsage, "no such command"},
+		{"/v1/apps/web/deploy", deployment.Command{Version: "feedface"}, 404, deployment.ExitUnknown, "feedface"},
+		{"/v1/apps/web/rollback", deployment.Command{}, 404, deployment.ExitUnknown, "previous"},
+		{"/v1/apps/worse/rollback", deployment.Command{}, 500, deployment.ExitUnknown, "not ready"},
+		{"/v1/apps/web/deploy", map[string]any{"vresion": "x"}, 400, deployment.ExitUsage, "vresion"},
+	} {
+		var p deployment.Problem
+		if code := r.call(test.path, test.body, &p); p.Message == "" || !strings.Contains(p.Message, test.say) || code/100 == 2 {
+			t.Errorf("%s: got %d %+v, want %q", test.path, code, p, test.say)
+		} else if !strings.Contains(test.path, "worse") && (code != test.want || p.Code != test.code) {
+			t.Errorf("%s: got %d and exit code %d, want %d and %d", test.path, code, p.Code, test.want, test.code)
+		}
+	}
+}
+
+// stream posts a command and reads its events.
+func (r *running) stream(path string, c deployment.Command) (events []deployment.Event, contentType string) {
+	r.w.t.Helper()
+	data, err := json.Marshal(c)
+	r.w.must(err)
+	req, err := http.NewRequestWithContext(r.w.t.Context(), http.MethodPost, "http://agent"+path, strings.NewReader(string(data)))
+	r.w.must(err)
+	req.Header.Set("Accept", "application/x-ndjson")
+	resp, err := r.client.Do(req)
+	r.w.must(err)
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		var e deployment.Event
+		r.w.must(json.Unmarshal(lines.Bytes(), &e))
+		events = append(events, e)
+	}
+	r.w.must(lines.Err())
+	return events, resp.Header.Get("Content-Type")
+}
+
+func TestCommandStreams(t *testing.T) {
+	w := newWorld(t)
+	w.publish("web", hash("1"), "one")
+	r := w.start(w.settings("", oneApp))
+	r.settled("web", hash("1"))
+	w.publish("web", hash("2"), "two")
+	events, kind := r.stream("/v1/apps/web/deploy", deployment.Command{})
+	if end := last(events); kind != ndjson || len(events) < 5 || end.Outcome != deployment.Deployed || end.Hash != hash("2") {
+		t.Errorf("got %d events of %s, the last %+v", len(events), kind, end)
+	}
+	terminal := 0
+	for _, e := range events {
+		if e.Terminal() {
+			terminal++
+		}
+	}
+	if terminal != 1 {
+		t.Errorf("got %d terminal events, want 1", terminal)
+	}
+	if events, _ = r.stream("/v1/apps/web/deploy", deployment.Command{}); len(events) != 1 || last(events).Outcome != deployment.Deployed {
+		t.Errorf("with nothing to do: got %+v", events)
+	}
+	if events, _ = r.stream("/v1/apps/web/rollback", deployment.Command{}); last(events).Outcome != deployment.Deployed || last(events).Hash != hash("1") {
+		t.Errorf("rollback: got %+v", last(events))
+	}
+	if _, kind = r.stream("/v1/apps/web/rollback", deployment.Command{Version: "feedface"}); kind != "application/json" {
+		t.Errorf("an unknown release: got %s, want a problem", kind)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	w := newWorld(t)
+	w.publish("web", hash("1"), "one")
+	r := w.start(w.settings("", oneApp))
+	r.settled("web", hash("1"))
+	var text string
+	r.call("/metrics", nil, &text)
+	for _, want := range []string{
+		`towline_build_info{version="0.1.0"} 1`, `towline_deployments_total{app="web",outcome="deployed"} 1`,
+		`towline_release_info{app="web",environment="production",release="` + hash("1") + `"} 1`,
+		`towline_poll_errors_total{app="web"} 0`, `towline_app_ready{app="web"} 1`, "towline_last_success_timestamp_seconds{app=\"web\"} 1.",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("missing %s in:\n%s", want, text)
+		}
+	}
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "# HELP ") && !strings.HasPrefix(line, "# TYPE ") && !strings.HasPrefix(line, "towline_") {
+			t.Errorf("not a line of the format: %q", line)
+		}
+	}
+}
