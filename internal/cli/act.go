@@ -10,8 +10,7 @@ import (
 	"github.com/towline/towline/internal/release"
 )
 
-// command sends a verb that makes a deployment, shows the deployment and returns by its outcome. version is the release
-// that must be live for the verb to have done its job; the outcome says so.
+// command sends a verb that makes a deployment, shows the deployment and returns by its outcome.
 func (p *program) command(ctx context.Context, verb string, c deployment.Command, asJSON bool) error {
 	on, err := p.painter()
 	if err != nil {

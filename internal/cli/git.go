@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,7 +62,11 @@ func lastCommit(ctx context.Context, dir string) (hash, date, msg string, err er
 	if len(lines) < 3 {
 		return "", "", "", errors.New("git log: unexpected output")
 	}
-	return lines[0], lines[1], lines[2], nil
+	when, err := time.Parse(time.RFC3339, lines[1])
+	if err != nil {
+		return "", "", "", fmt.Errorf("git log: %w", err)
+	}
+	return lines[0], when.UTC().Format(time.RFC3339), lines[2], nil
 }
 
 // compare tells by the repository that holds dir how commit head stands to base.

@@ -101,12 +101,22 @@ func lowerFirst(s string) string {
 	return s
 }
 
-// given reports whether the bucket is meant and not the agent: --bucket, or TOWLINE_BUCKET without --socket.
-func (in *inputs) given() bool {
-	if in.cmd.Flags().Changed("bucket") {
-		return true
+// bucket reports whether the bucket is meant and not the agent: --bucket, or TOWLINE_BUCKET without --socket. Flags that
+// the agent has no use for are refused: whoever typed them meant another place.
+func (in *inputs) bucket() (bool, error) {
+	flags := in.cmd.Flags()
+	if flags.Changed("bucket") && flags.Changed("socket") {
+		return false, usagef("--bucket and --socket: ask the one or the other")
 	}
-	return in.p.env.Getenv("TOWLINE_BUCKET") != "" && !in.cmd.Flags().Changed("socket")
+	if flags.Changed("bucket") || in.p.env.Getenv("TOWLINE_BUCKET") != "" && !flags.Changed("socket") {
+		return true, nil
+	}
+	for _, name := range slices.Concat(readFlags, moveFlags) {
+		if name != "version" && flags.Changed(name) {
+			return false, usagef("--%s goes with --bucket; the agent of this server is asked without it", name)
+		}
+	}
+	return false, nil
 }
 
 // get is one input for publish.Parse.
@@ -144,10 +154,6 @@ func (in *inputs) get(name string) string {
 
 // parse checks all inputs.
 func (in *inputs) parse() (publish.Options, error) {
-	if in.cmd.Flags().Changed("bucket") && in.cmd.Flags().Changed("socket") {
-		return publish.Options{}, usagef("--bucket and --socket: ask the one or the other")
-	}
-	// A bucket holds one track of one app; without the name there is nothing to ask for.
 	o, err := publish.Parse(in.get)
 	if err == nil {
 		return o, nil

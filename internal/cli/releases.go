@@ -29,8 +29,12 @@ func (p *program) releasesCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		bucket, err := in.bucket()
+		if err != nil {
+			return err
+		}
 		var list []deployment.Release
-		if in.given() {
+		if bucket {
 			if list, err = in.releases(cmd.Context(), *n); err != nil {
 				return err
 			}
@@ -50,7 +54,7 @@ func (p *program) releasesCommand() *cobra.Command {
 			return nil
 		}
 		var t table
-		if in.given() { // how a release did is for the servers to say
+		if bucket { // how a release did is for the servers to say
 			t.add("RELEASE", "DATE", "WHERE", "MESSAGE")
 			for _, r := range list {
 				t.add(named(r.Seq, r.Hash), day(r.Date), place(r, true), r.Msg)

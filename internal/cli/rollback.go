@@ -25,7 +25,10 @@ of the environment follows.`,
 	in.reason = reasonFlag(cmd)
 	asJSON, verbose := runFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		bucket := in.given()
+		bucket, err := in.bucket()
+		if err != nil {
+			return err
+		}
 		switch {
 		case len(args) == 2:
 			if err := p.appArg(args, 0); err != nil {

@@ -36,7 +36,9 @@ func (p *program) statusCommand() *cobra.Command {
 			return err
 		}
 		look := p.serverStatus
-		if in.given() {
+		if bucket, err := in.bucket(); err != nil {
+			return err
+		} else if bucket {
 			look = in.status
 		}
 		return p.show(cmd.Context(), look, *asJSON, *watch)

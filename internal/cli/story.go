@@ -19,7 +19,11 @@ type story struct {
 func (s *story) event(e deployment.Event) {
 	if !s.begun {
 		s.begun = true
-		fmt.Fprintf(s.w, "%s on %s: %s\n", release.CleanText(e.App, 63), release.CleanText(e.Server, 63), named(e.Seq, release.CleanText(e.Hash, 64)))
+		head := release.CleanText(e.App, 63) + " on " + release.CleanText(e.Server, 63)
+		if e.Hash != "" {
+			head += ": " + named(e.Seq, release.CleanText(e.Hash, 64))
+		}
+		fmt.Fprintln(s.w, head)
 	}
 	if e.Terminal() {
 		s.end(e)
