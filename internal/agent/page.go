@@ -19,6 +19,8 @@ const (
 	pageHistory = 10 // deployments shown of an app
 	calmRefresh = 30 // seconds until the page asks again
 	busyRefresh = 2  // while something is being deployed
+
+	unpublished = "nothing is published yet" // what the status of such an app begins with
 )
 
 //go:embed page.css
@@ -143,7 +145,10 @@ func (a *Agent) view(one *app, d deployment.Detail, ready error, now time.Time) 
 	v := appView{
 		Key: one.Key, App: one.App.App, Environment: one.Environment, Unit: one.Unit, Health: healthText(one.Health),
 		Live: release.ShortHash(r.Live.Hash), LiveFull: r.Live.Hash, Seq: r.Live.Seq,
-		Since: newMoment(r.Live.Since, now), Seen: newMoment(r.Seen, now), Note: r.Status,
+		Since: newMoment(r.Live.Since, now), Seen: newMoment(r.Seen, now), Note: strings.TrimPrefix(r.Status, "not ready: "),
+	}
+	if strings.HasPrefix(r.Status, unpublished) {
+		v.Note = unpublished // where it was looked for is for the log
 	}
 	for _, known := range d.Releases {
 		if known.Live {
@@ -166,6 +171,9 @@ func (a *Agent) view(one *app, d deployment.Detail, ready error, now time.Time) 
 	}
 	if last := r.Deployment; v.Note == "" && (v.Tone == "bad" || v.Tone == "warn") && last != nil {
 		v.Note = release.ShortHash(last.Hash) + ": " + last.Reason
+		if len(v.History) > 0 && v.History[0].Log == nil {
+			v.History[0].Reason = "" // once is enough
+		}
 	}
 	return v
 }
@@ -181,7 +189,7 @@ func state(r deployment.Receipt, ready error) (word, tone string) {
 		return "deploying", "busy"
 	case last == deployment.Broken:
 		return "broken", "bad"
-	case r.Live.Hash == "" && strings.HasPrefix(r.Status, "nothing is published yet"):
+	case r.Live.Hash == "" && strings.HasPrefix(r.Status, unpublished):
 		return "waiting", "idle"
 	case ready != nil:
 		return "not ready", "bad"
@@ -237,8 +245,11 @@ func history(rec deployment.Record, now time.Time) historyView {
 	if n := len(rec.Events); n > 0 {
 		last := rec.Events[n-1]
 		v.Log = last.Log
-		if took := time.Duration(last.TookMS) * time.Millisecond; took > 0 {
-			v.Took = took.Round(100 * time.Millisecond).String()
+		switch ms := last.TookMS; {
+		case ms >= 1000:
+			v.Took = fmt.Sprintf("%.1f s", float64(ms)/1000)
+		case ms > 0:
+			v.Took = fmt.Sprintf("%d ms", ms)
 		}
 	}
 	return v

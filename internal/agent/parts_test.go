@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,12 @@ func (p *puts) refuse(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.err = err
+}
+
+func (p *puts) all() [][]byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.took)
 }
 
 func (p *puts) Put(_ context.Context, _ string, data []byte, _ string) error {
@@ -68,8 +75,8 @@ func TestReceiptsAreWrittenOnceAndKeptFresh(t *testing.T) {
 			synctest.Wait()
 			time.Sleep(time.Second) // in the bubble: past the gap
 			synctest.Wait()
-			if len(store.took) != n {
-				t.Errorf("%s: got %d receipts, want %d", what, len(store.took), n)
+			if len(store.all()) != n {
+				t.Errorf("%s: got %d receipts, want %d", what, len(store.all()), n)
 			}
 		}
 		r.poke()
@@ -83,8 +90,8 @@ func TestReceiptsAreWrittenOnceAndKeptFresh(t *testing.T) {
 		want(2, "news")
 		time.Sleep(receiptEvery)
 		want(3, "after a while")
-		if !strings.Contains(string(store.took[2]), now.Load().Seen) {
-			t.Errorf("got %s without the time of the last look", store.took[2])
+		if !strings.Contains(string(store.all()[2]), now.Load().Seen) {
+			t.Errorf("got %s without the time of the last look", store.all()[2])
 		}
 
 		store.refuse(fs.ErrPermission)
@@ -107,8 +114,8 @@ func TestReceiptsAreWrittenOnceAndKeptFresh(t *testing.T) {
 		set(func(r *deployment.Receipt) { r.Status = "the last word" })
 		cancel()
 		<-done
-		if len(store.took) != 5 || !strings.Contains(string(store.took[4]), "the last word") {
-			t.Errorf("got %d receipts, the last %s", len(store.took), store.took[len(store.took)-1])
+		if len(store.all()) != 5 || !strings.Contains(string(store.all()[4]), "the last word") {
+			t.Errorf("got %d receipts, the last %s", len(store.all()), store.all()[len(store.all())-1])
 		}
 	})
 }
