@@ -10,7 +10,6 @@
 package action
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +85,7 @@ func Run(ctx context.Context, e Env) int {
 	if o.Summary || o.App == "" {
 		f.summarize(r, err)
 	}
-	f.log.Line(cmp.Or(r.LastLine(), string(r.Outcome)))
+	f.log.Line(r.LastLine())
 	if f.temp != "" {
 		os.RemoveAll(f.temp)
 	}

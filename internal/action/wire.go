@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
-
-	"log/slog"
 
 	"github.com/towline/towline/internal/artifact"
 	"github.com/towline/towline/internal/bucket"
@@ -39,7 +39,7 @@ func (f *face) parts(ctx context.Context, o publish.Options) (publish.Parts, err
 	if err != nil {
 		return publish.Parts{}, usage("bucket", err)
 	}
-	client, err := ping.NewClient(ping.ClientOptions{Roots: roots, Log: logger})
+	client, err := ping.NewClient(ping.ClientOptions{Roots: roots, Proxy: http.ProxyFromEnvironment, Log: logger})
 	if err != nil {
 		return publish.Parts{}, usage("ca-bundle", err)
 	}

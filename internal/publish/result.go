@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/towline/towline/internal/deployment"
@@ -134,7 +135,10 @@ func Hint(err error) string {
 
 // LastLine is the run in one line.
 func (r *Result) LastLine() string {
-	name := r.App + " " + short(r.Version)
+	if r.App == "" {
+		return fmt.Sprintf("%s, in %s", r.Outcome, Took(r.Took)) // the inputs were not even read
+	}
+	name := strings.TrimSpace(r.App + " " + short(r.Version))
 	text := fmt.Sprintf("%s: %s on %s", r.Outcome, name, r.Environment)
 	if r.Seq > 0 {
 		text += fmt.Sprintf(", seq %d", r.Seq)

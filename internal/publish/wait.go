@@ -27,7 +27,6 @@ type watch struct {
 	result  *ServerResult // nil until the last word
 	last    string        // what was seen of it last
 	told    time.Time     // of the last progress line
-	spoke   bool          // answered the ping, one way or the other
 	held    string        // its receipt says so
 	events  []deployment.Event
 	printed map[string]int // deployment -> highest n printed
