@@ -1,9 +1,6 @@
 package cli
 
 import (
-	"cmp"
-	"strings"
-
 	"github.com/spf13/cobra"
 
 	"github.com/towline/towline/internal/deployment"
@@ -74,15 +71,15 @@ func (p *program) releasesCommand() *cobra.Command {
 
 // place says where a release is, as seen from the bucket or from a server.
 func place(r deployment.Release, inBucket bool) string {
-	var words []string
-	if r.Live {
-		words = append(words, "live")
+	switch {
+	case inBucket && r.Live:
+		return "the pointer" // what is live is for the servers to say
+	case inBucket:
+		return "in the bucket"
+	case r.Live:
+		return "live"
+	case r.OnDisk:
+		return "on disk"
 	}
-	if r.OnDisk && !r.Live {
-		words = append(words, "on disk")
-	}
-	if inBucket && !r.Live {
-		words = append(words, "in the bucket")
-	}
-	return cmp.Or(strings.Join(words, ", "), "gone from disk")
+	return "gone from disk"
 }

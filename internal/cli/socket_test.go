@@ -158,88 +158,6 @@ func wantText(t *testing.T, got, want string) {
 	}
 }
 
-func TestStatusOfServer(t *testing.T) {
-	f := newFakeAgent(t)
-	f.add(nodeapi())
-	f.add(deployment.Detail{Key: "site", Receipt: deployment.Receipt{Held: "until the launch"}})
-	code, out, _ := f.run(t, t.Context(), "status")
-	if code != 0 {
-		t.Errorf("exit code: got %d, want 0", code)
-	}
-	wantText(t, out, `
-STATE        APP      ENVIRONMENT  LIVE               SINCE        LAST DEPLOYMENT
-rolled-back  nodeapi  production   #184 e02371ab6db3  113 min ago  #185 0c1f4b7d2a9e 59 min ago
-held         site     production   -                  -            none yet
-nodeapi: rolled-back: probe: GET /version: 500
-nodeapi: the pointer says #185 0c1f4b7d2a9e
-site: on hold: until the launch
-`)
-}
-
-func TestStatusOfApp(t *testing.T) {
-	f := newFakeAgent(t)
-	f.add(nodeapi())
-	code, out, _ := f.run(t, t.Context(), "status", "nodeapi")
-	if code != 0 {
-		t.Errorf("exit code: got %d, want 0", code)
-	}
-	wantText(t, out, `
-nodeapi in production on web-1: rolled-back
-  live     #184 e02371ab6db3, since 2026-11-23 13:06 (113 min ago)
-  pointer  #185 0c1f4b7d2a9e, looked at 12 s ago
-  unit     nodeapi.service
-  dir      /srv/nodeapi
-
-OUTCOME      RELEASE            STARTED           TOOK    REASON
-rolled-back  #185 0c1f4b7d2a9e  2026-11-23 14:00  31.2 s  probe: GET /version: 500
-deployed     #184 e02371ab6db3  2026-11-23 13:06  -       -
-
-The unit's last lines:
-    | Error: no config
-    | [31mexit
-`)
-}
-
-func TestStatusJSONHasReceiptsWithoutEvents(t *testing.T) {
-	f := newFakeAgent(t)
-	f.add(nodeapi())
-	for _, args := range [][]string{{"status", "--json"}, {"status", "nodeapi", "--json"}} {
-		code, out, _ := f.run(t, t.Context(), args...)
-		var got deployment.Overview
-		if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil {
-			t.Fatalf("%v: got exit code %d, %v", args, code, err)
-		}
-		want := f.details["nodeapi"].Receipt
-		record := *want.Deployment
-		record.Events, want.Deployment = nil, &record
-		if diff := cmp.Diff(deployment.Overview{Apps: []deployment.Receipt{want}}, got); diff != "" {
-			t.Errorf("%v (-want +got):\n%s", args, diff)
-		}
-	}
-}
-
-func TestWatchShowsChangesOnly(t *testing.T) {
-	f := newFakeAgent(t)
-	f.add(nodeapi())
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	f.overview = func(n int) {
-		d := f.details["nodeapi"]
-		d.Receipt.Seen = fmt.Sprint("look ", n)
-		if n == 5 {
-			d.Receipt.Held = "lunch"
-		}
-		if n == 9 {
-			cancel()
-		}
-		f.details["nodeapi"] = d
-	}
-	code, out, _ := f.run(t, ctx, "status", "--watch")
-	if got := strings.Count(out, "STATE"); code != 0 || got != 2 {
-		t.Errorf("got exit code %d and %d tables, want 0 and 2:\n%s", code, got, out)
-	}
-}
-
 func TestReleasesOfServer(t *testing.T) {
 	f := newFakeAgent(t)
 	f.add(nodeapi())
@@ -364,6 +282,22 @@ func TestSeveralAppsWantAName(t *testing.T) {
 	code, _, stderr = f.run(t, t.Context(), "rollback")
 	if code != deployment.ExitUsage || !strings.Contains(stderr, "hint: name one of nodeapi, site") || f.asked != nil {
 		t.Errorf("two apps: got exit code %d, %q, asked %q; want %d and a list", code, stderr, f.asked, deployment.ExitUsage)
+	}
+}
+
+func TestDeployThatHasNothingToDo(t *testing.T) {
+	f := newFakeAgent(t)
+	f.add(nodeapi())
+	for outcome, want := range map[deployment.Outcome]string{
+		deployment.Unchanged:  "nodeapi on web-1: unchanged\n",
+		deployment.RolledBack: "nodeapi on web-1: rolled-back: that release failed here before; --force tries it again\n",
+	} {
+		f.events = []deployment.Event{{N: 1, App: "nodeapi", Server: "web-1", Step: deployment.End, Outcome: outcome}}
+		code, out, _ := f.run(t, t.Context(), "deploy")
+		if code != outcome.ExitCode() {
+			t.Errorf("%s: got exit code %d, want %d", outcome, code, outcome.ExitCode())
+		}
+		wantText(t, out, want)
 	}
 }
 

@@ -188,7 +188,7 @@ func notes(w *bytes.Buffer, name string, r deployment.Receipt) {
 	if d := r.Deployment; d != nil && d.Reason != "" && d.Outcome != deployment.Unchanged && d.Outcome != deployment.Held {
 		note("%s: %s", d.Outcome, d.Reason)
 	}
-	if r.Status != "" {
+	if r.Status != "" && r.Status != "on hold: "+r.Held {
 		note("%s", r.Status)
 	}
 	if r.Pointer.Hash != "" && r.Pointer.Hash != r.Live.Hash {

@@ -17,6 +17,19 @@ type story struct {
 }
 
 func (s *story) event(e deployment.Event) {
+	if !s.begun && e.Terminal() { // nothing was done
+		s.begun = true
+		fmt.Fprintf(s.w, "%s on %s: %s", release.CleanText(e.App, 63), release.CleanText(e.Server, 63), s.on.outcome(e.Outcome, string(e.Outcome)))
+		reason := release.CleanText(e.Reason, 500)
+		if reason == "" && e.Outcome == deployment.RolledBack {
+			reason = "that release failed here before; --force tries it again"
+		}
+		if reason != "" {
+			fmt.Fprintf(s.w, ": %s", reason)
+		}
+		fmt.Fprintln(s.w)
+		return
+	}
 	if !s.begun {
 		s.begun = true
 		head := release.CleanText(e.App, 63) + " on " + release.CleanText(e.Server, 63)

@@ -48,7 +48,7 @@ apps:
     restart: [%[3]q, demo-app, restart, %[1]s/hello, %[4]q, %[1]s/alive]
     health:
       http: http://%[4]s/version
-      expect: '"{{hash}}"'
+      expect: "{{hash}}"
       within: 2s
 `
 
