@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -27,12 +28,32 @@ func (e *Engine) emit(a *attempt, ev deployment.Event) {
 		a.Events = append(a.Events, ev)
 	}
 	e.mu.Unlock()
-	e.Log.Info("deployment", "app", e.Key, "deployment", a.ID, "release", release.ShortHash(ev.Hash), "seq", ev.Seq,
-		"step", ev.Step, "state", ev.State, "message", ev.Message, "took_ms", ev.TookMS, "outcome", ev.Outcome, "reason", ev.Reason)
+	e.log(ev)
 	e.OnEvent(ev)
 	if ev.State != deployment.Progress {
 		e.receipt()
 	}
+}
+
+// log writes the event without the fields that it leaves empty.
+func (e *Engine) log(ev deployment.Event) {
+	attrs := []slog.Attr{
+		slog.String("app", e.Key), slog.String("deployment", ev.Deployment), slog.String("release", release.ShortHash(ev.Hash)),
+		slog.Uint64("seq", ev.Seq), slog.String("step", string(ev.Step)), slog.String("state", string(ev.State)),
+	}
+	for _, field := range []struct{ name, text string }{{"message", ev.Message}, {"outcome", string(ev.Outcome)}, {"reason", ev.Reason}} {
+		if field.text != "" {
+			attrs = append(attrs, slog.String(field.name, field.text))
+		}
+	}
+	if ev.TookMS > 0 {
+		attrs = append(attrs, slog.Int64("took_ms", ev.TookMS))
+	}
+	level := slog.LevelInfo
+	if ev.State == deployment.Progress {
+		level = slog.LevelDebug
+	}
+	e.Log.LogAttrs(context.Background(), level, "deployment", attrs...)
 }
 
 func (e *Engine) step(a *attempt, s deployment.Step, state deployment.State, message string) {
@@ -47,15 +68,16 @@ func (e *Engine) stepTook(a *attempt, s deployment.Step, took time.Duration) {
 	e.emit(a, ev)
 }
 
-// progress returns a function that tells of every tenth of total, and of nothing when total is not known.
+// progress returns a function that tells of every tenth of total, at most once a second, and of nothing when total is not
+// known.
 func (e *Engine) progress(a *attempt, s deployment.Step, total int64) func(int64) {
-	told := int64(0)
+	told, last := int64(0), time.Now()
 	return func(done int64) {
 		if total <= 0 {
 			return
 		}
-		if tenth := done * 10 / total; tenth > told && tenth < 10 {
-			told = tenth
+		if tenth := done * 10 / total; tenth > told && tenth < 10 && time.Since(last) >= time.Second {
+			told, last = tenth, time.Now()
 			e.emit(a, deployment.Event{Step: s, State: deployment.Progress, Message: fmt.Sprintf("%d %%", tenth*10), Bytes: done})
 		}
 	}
