@@ -178,7 +178,7 @@ func (r *run) promoteRelease(ctx context.Context) error {
 	}
 	r.result.Version, r.result.Message, r.result.Artifact = m.Release.Hash, m.Release.Msg, m.Artifact
 	r.Log.Line(fmt.Sprintf("%s to %s of %s", kind, short(m.Release.Hash), m.Release.Date))
-	r.Log.Quote("message", m.Release.Msg)
+	r.message(m.Release.Msg)
 	draft := release.Pointer{Kind: kind, Release: m.Release, Artifact: m.Artifact}
 	if r.Options.DryRun {
 		return r.dryRun(ctx, at, draft)
@@ -225,6 +225,13 @@ func (r *run) phase(name string) {
 	if name != "" {
 		r.result.Phases = append(r.result.Phases, Phase{Name: name})
 		r.began = now
+	}
+}
+
+// message prints a commit's message.
+func (r *run) message(text string) {
+	if text != "" {
+		r.Log.Quote("message", text)
 	}
 }
 

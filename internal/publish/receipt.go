@@ -133,7 +133,7 @@ func (r *run) status(ctx context.Context) error {
 	st.Pointer = &p
 	r.result.Version, r.result.Message, r.result.Seq, r.result.Artifact = p.Release.Hash, p.Release.Msg, p.Seq, p.Artifact
 	r.Log.Line(fmt.Sprintf("%s on %s: seq %d, release %s", r.Options.App, r.Options.Environment, p.Seq, p.Release.Hash))
-	r.Log.Quote("message", p.Release.Msg)
+	r.message(p.Release.Msg)
 
 	prefix := release.ReceiptsPrefix(r.Options.Prefix, r.Options.Environment)
 	names := r.Options.ExpectServers

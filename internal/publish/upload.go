@@ -17,9 +17,7 @@ const jsonType = "application/json"
 func (r *run) pack(ctx context.Context) (file *os.File, a release.Artifact, err error) {
 	r.phase("Pack")
 	r.Log.Line(fmt.Sprintf("%s %s of %s", r.Options.App, short(r.Release.Hash), r.Release.Date))
-	if r.Release.Msg != "" {
-		r.Log.Quote("message", r.Release.Msg)
-	}
+	r.message(r.Release.Msg)
 	if file, err = os.CreateTemp(r.Temp, "towline-artifact-"); err != nil {
 		return nil, a, fmt.Errorf("pack: %w", err)
 	}
