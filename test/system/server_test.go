@@ -64,7 +64,7 @@ func readmeBlock(t *testing.T, mark string) string {
 }
 
 // newServer boots a droplet and runs the README's commands on it. config is written before the agent starts.
-func newServer(t *testing.T, config func(app, listen string) string) *server {
+func newServer(t *testing.T, config func(app, listen string) string, s3 *parts.S3Server) *server {
 	t.Helper()
 	bin := programs(t, "towline", "towline-agent")
 	d := parts.NewDroplet(t, parts.DropletOptions{Name: "web-1"})
@@ -75,12 +75,14 @@ func newServer(t *testing.T, config func(app, listen string) string) *server {
 		d.CopyIn(t, filepath.Join(bin, name), "/root/"+name, 0o755)
 	}
 	for _, name := range []string{"packaging/towline-agent.service", "packaging/towline.rules", "examples/node-api/nodeapi.service"} {
-		d.CopyIn(t, filepath.Join(root, name), "/root/"+name, 0o644)
+		d.CopyIn(t, filepath.Join(root, name), "/root/"+filepath.Base(name), 0o644)
 	}
 	// The droplet shares the machine's loopback, so the app gets a port of its own.
 	_, port, _ := strings.Cut(appAddr, ":")
 	d.WriteFile(t, "/etc/systemd/system/nodeapi.service.d/port.conf", []byte("[Service]\nEnvironment=PORT="+port+"\n"), 0o644)
 	d.WriteFile(t, "/root/agent.yaml", []byte(config(s.app, s.listen)), 0o644)
+	d.WriteFile(t, "/root/access-key-id", []byte(s3.AccessKey), 0o600)
+	d.WriteFile(t, "/root/secret-access-key", []byte(s3.SecretKey), 0o600)
 	d.WriteFile(t, "/root/setup.sh", []byte("set -eux\ncd /root\n"+readmeBlock(t, "<!-- test: server -->")), 0o755)
 	d.Run(t, "sh", "/root/setup.sh")
 	d.WaitActive(t, "towline-agent.service")
@@ -90,7 +92,7 @@ func newServer(t *testing.T, config func(app, listen string) string) *server {
 // readPin takes the pin out of what the agent logs at start.
 func (s *server) readPin(t *testing.T) {
 	t.Helper()
-	pin := regexp.MustCompile(`sha256=([0-9a-f]{64})`).FindStringSubmatch(s.Journal(t, "towline-agent.service"))
+	pin := regexp.MustCompile(`pin=([0-9a-f]{64})`).FindStringSubmatch(s.Journal(t, "towline-agent.service"))
 	if pin == nil {
 		t.Fatalf("the agent's log shows no pin:\n%s", s.Journal(t, "towline-agent.service"))
 	}

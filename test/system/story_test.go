@@ -23,6 +23,8 @@ import (
 // poll is the agent's interval in these tests.
 const poll = 2 * time.Second
 
+const jobToken = "the-token-of-the-job"
+
 // story is one repository with the example app, one bucket and one server.
 type story struct {
 	*server
@@ -43,8 +45,8 @@ func TestMainJob(t *testing.T) {
 	s := &story{t: t, s3: parts.S3(t), key: newKey(t)}
 	s.bucket = s.s3.URL(s.s3.Bucket(t, "deploys"))
 	s.engine = parts.Docker(t)
-	s.github = fakegithub.New(t, fakegithub.Options{Repository: "acme/node-api"})
-	s.server = newServer(t, s.config)
+	s.github = fakegithub.New(t, fakegithub.Options{Repository: "acme/node-api", Token: jobToken})
+	s.server = newServer(t, s.config, s.s3)
 	s.readPin(t)
 	s.repo = t.TempDir()
 	if err := os.CopyFS(s.repo, os.DirFS(filepath.Join(root, "examples/node-api"))); err != nil {
@@ -90,7 +92,7 @@ apps:
 func (s *story) push(message string) (hash string) {
 	s.t.Helper()
 	hash = parts.Commit(s.t, s.repo, "acme/node-api", message)
-	s.github.AddCommit(hash, s.head, message, time.Now())
+	s.github.AddCommit(hash, s.head, message, time.Now().UTC().Format(time.RFC3339))
 	s.head = hash
 	return hash
 }
@@ -112,7 +114,7 @@ func (s *story) run(event string, inputs map[string]string) (parts.ActResult, pa
 			"TOWLINE_SIGNING_KEY":   s.key.Reveal(),
 			"AWS_ACCESS_KEY_ID":     s.s3.AccessKey,
 			"AWS_SECRET_ACCESS_KEY": s.s3.SecretKey,
-			"GITHUB_TOKEN":          "a-token-of-the-job",
+			"GITHUB_TOKEN":          jobToken,
 		},
 		Env: map[string]string{"GITHUB_API_URL": s.github.URL},
 	})
@@ -138,6 +140,20 @@ func (s *story) wantInLog(step parts.ActStep, want ...string) {
 		if !strings.Contains(step.Log, text) {
 			s.t.Errorf("the step's log does not say %q:\n%s", text, step.Log)
 		}
+	}
+}
+
+// wantDeploymentState checks the last status of GitHub's newest deployment.
+func (s *story) wantDeploymentState(want string) {
+	s.t.Helper()
+	deployments := s.github.Deployments()
+	if len(deployments) == 0 {
+		s.t.Error("no deployment on GitHub")
+		return
+	}
+	statuses := s.github.Statuses(deployments[len(deployments)-1].ID)
+	if len(statuses) == 0 || statuses[len(statuses)-1].State != want {
+		s.t.Errorf("statuses of GitHub's deployment: got %+v, want %s at the end", statuses, want)
 	}
 }
 
@@ -181,6 +197,7 @@ func (s *story) firstPush(hash string) {
 	if got := servers[0]; got.Name != "web-1" || got.Outcome != deployment.Deployed || got.Seq != 1 || got.Hash != hash || got.TookMS <= 0 {
 		s.t.Errorf("output servers: got %+v", got)
 	}
+	s.wantDeploymentState("success")
 	// One group for each phase, and what the server does as it does it.
 	s.wantInLog(step, "::group::", "::endgroup::", "web-1", "fetch", "unpack", "activate", "check", "healthy")
 	if !strings.Contains(step.Summary, "web-1") || !strings.Contains(step.Summary, release.ShortHash(hash)[:7]) {
@@ -206,8 +223,8 @@ func (s *story) firstPush(hash string) {
 
 func (s *story) changeOneFile() (hash string) {
 	s.t.Helper()
-	s.edit("app.js", "'ok\\n'", "'fine\\n'")
-	hash = s.push("say fine")
+	s.edit("app.js", "// characters", "// letters")
+	hash = s.push("say it better")
 	r, step := s.run("push", nil)
 	if r.ExitCode != 0 {
 		s.t.Fatalf("got exit code %d, want a green job:\n%s", r.ExitCode, r.Log)
@@ -223,8 +240,9 @@ func (s *story) changeOneFile() (hash string) {
 
 func (s *story) brokenPush(live string) {
 	s.t.Helper()
-	s.edit("server.js", "async function main() {", "async function main() {\n  throw new Error('the flux capacitor is missing');")
-	// The tests of the app do not start the server, so they pass.
+	// The app's own tests start it too; what is missing is missing in production.
+	const fault = "\n  if (process.env.NODE_ENV === 'production') throw new Error('the flux capacitor is missing');"
+	s.edit("server.js", "async function main() {", "async function main() {"+fault)
 	hash := s.push("break the start")
 	r, step := s.run("push", nil)
 	if r.ExitCode == 0 {
@@ -235,12 +253,13 @@ func (s *story) brokenPush(live string) {
 	if !strings.Contains(step.Summary, "flux capacitor") {
 		s.t.Errorf("the summary does not show the app's own words:\n%s", step.Summary)
 	}
+	s.wantDeploymentState("failure")
 	s.wantLive(live)
 	s.wantViews(3)
 	if got := s.status(s.t); got.Live.Hash != live || got.Deployment.Outcome != deployment.RolledBack || got.Deployment.Reason == "" {
 		s.t.Errorf("status: got %+v %+v", got, got.Deployment)
 	}
-	s.edit("server.js", "\n  throw new Error('the flux capacitor is missing');", "")
+	s.edit("server.js", fault, "")
 }
 
 // rollBackOnTheServer is the first way back.
@@ -300,8 +319,8 @@ func (s *story) deployWithoutPing() {
 	}
 	delete(s.vars, "TOWLINE_SERVERS")
 	s.vars["TOWLINE_EXPECT"] = "web-1"
-	s.edit("app.js", "'fine\\n'", "'well\\n'")
-	hash := s.push("say well")
+	s.edit("app.js", "// letters", "// runes")
+	hash := s.push("say it best")
 	r, step := s.run("push", nil)
 	if r.ExitCode != 0 {
 		s.t.Fatalf("got exit code %d, want a green job:\n%s", r.ExitCode, r.Log)
