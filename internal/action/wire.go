@@ -2,7 +2,6 @@ package action
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/towline/towline/internal/artifact"
 	"github.com/towline/towline/internal/bucket"
-	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/github"
 	"github.com/towline/towline/internal/ping"
 	"github.com/towline/towline/internal/publish"
@@ -44,7 +42,7 @@ func (f *face) parts(ctx context.Context, o publish.Options) (publish.Parts, err
 		return publish.Parts{}, usage("ca-bundle", err)
 	}
 	p := publish.Parts{
-		Options: o, Bucket: store, Ping: pinger{client}, Temp: f.temp, Log: f.log,
+		Options: o, Bucket: store, Ping: client, Temp: f.temp, Log: f.log,
 		Run: &release.Run{
 			URL: f.runURL(), Actor: release.CleanText(f.env["GITHUB_ACTOR"], 100),
 			Repository: release.CleanText(f.env["GITHUB_REPOSITORY"], 200), Ref: release.CleanText(f.env["GITHUB_REF"], 300),
@@ -174,17 +172,6 @@ func (f *face) runURL() string {
 		return ""
 	}
 	return fmt.Sprintf("%s/%s/actions/runs/%s", f.env["GITHUB_SERVER_URL"], f.env["GITHUB_REPOSITORY"], f.env["GITHUB_RUN_ID"])
-}
-
-// pinger gives the engine its own word for a ping without stream.
-type pinger struct{ client *ping.Client }
-
-func (p pinger) Ping(ctx context.Context, url, pin string, body []byte, token string, on func(deployment.Event)) error {
-	err := p.client.Ping(ctx, url, pin, body, token, on)
-	if errors.Is(err, ping.ErrNoStream) {
-		return publish.ErrNoStream
-	}
-	return err
 }
 
 func usage(input string, err error) error {

@@ -137,7 +137,7 @@ func (e *Engine) rollback(ctx context.Context, body deployment.Command) (deploym
 	}
 	id := e.state.previous(live.ID)
 	if id == "" {
-		return deployment.Result{}, fmt.Errorf("previous release: there is none before %s: %w", orNone(release.ShortHash(live.Hash)), fs.ErrNotExist)
+		return deployment.Result{}, unknown(fmt.Sprintf("there is no release before %s", orNone(release.ShortHash(live.Hash))))
 	}
 	if t, ok := e.state.treeOf(id); ok && e.Tree.Has(t.Name) {
 		return e.local(ctx, e.attemptOn(t), body.Reason)
@@ -147,7 +147,7 @@ func (e *Engine) rollback(ctx context.Context, body deployment.Command) (deploym
 			return e.deployVersion(ctx, a.Hash, body.Reason)
 		}
 	}
-	return deployment.Result{}, fmt.Errorf("previous release: it is neither on disk nor in the history: %w", fs.ErrNotExist)
+	return deployment.Result{}, unknown("the previous release is neither on disk nor in the history")
 }
 
 // attemptOn makes an attempt for a release that is on disk.
@@ -258,7 +258,7 @@ func (e *Engine) onDisk(version string) (tree, error) {
 	}
 	switch len(fits) {
 	case 0:
-		return tree{}, fmt.Errorf("release %s: %w", version, fs.ErrNotExist)
+		return tree{}, unknown("no release " + version + " on this server")
 	case 1:
 		return fits[0], nil
 	}
@@ -278,6 +278,12 @@ func (e *Engine) result(out deployment.Outcome) deployment.Result {
 	}
 	return r
 }
+
+// unknown is an error for a release that there is not. It is fs.ErrNotExist, without that one's talk of files.
+type unknown string
+
+func (u unknown) Error() string        { return string(u) }
+func (u unknown) Is(target error) bool { return target == fs.ErrNotExist }
 
 func orNone(s string) string {
 	if s == "" {

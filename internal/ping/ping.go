@@ -22,7 +22,7 @@ import (
 var (
 	ErrRefused     = errors.New("refused: the agent does not accept this signature or token")
 	ErrUnknownApp  = fmt.Errorf("the agent has no such app and environment: %w", fs.ErrNotExist)
-	ErrNoStream    = errors.New("the ping was taken, and the agent sends no events")
+	ErrNoStream    = fmt.Errorf("the ping was taken, and the agent sends no events: %w", errors.ErrUnsupported)
 	ErrUnreachable = errors.New("unreachable")
 	ErrUntrusted   = errors.New("certificate refused")
 )

@@ -35,11 +35,9 @@ type Bucket interface {
 	List(ctx context.Context, prefix string) ([]string, error)
 }
 
-// ErrNoStream is what a Pinger's error wraps when the ping was taken and no events will come.
-var ErrNoStream = errors.New("the ping was taken, and the agent sends no events")
-
 // Pinger rings one agent and calls on, one call at a time, with every event until the terminal one, for which it
-// returns nil. It tries again by itself while that may help.
+// returns nil. It tries again by itself while that may help. An error that is errors.ErrUnsupported says that the ping was
+// taken and no events will come.
 type Pinger interface {
 	Ping(ctx context.Context, url, pin string, body []byte, token string, on func(deployment.Event)) error
 }

@@ -105,6 +105,8 @@ func judgeReceipt(c deployment.Receipt, seq uint64, hash string) (s ServerResult
 		}
 	case c.Pointer.Seq > seq || d != nil && d.Seq > seq:
 		s.Outcome, s.Reason = deployment.Superseded, fmt.Sprintf("it follows the newer seq %d", max(c.Pointer.Seq, c.Live.Seq))
+	case d != nil && d.Seq == seq:
+		return s, false // under way
 	case c.Live.Seq == seq && c.Live.Hash == hash:
 		s.Outcome = deployment.Deployed
 	case c.Held != "" && c.Pointer.Seq == seq:

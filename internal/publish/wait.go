@@ -122,7 +122,7 @@ func (r *run) ring(ctx context.Context, watches []*watch, file []byte) error {
 	}
 	for range n {
 		a := <-answers
-		if a.err != nil && !errors.Is(a.err, ErrNoStream) {
+		if a.err != nil && !errors.Is(a.err, errors.ErrUnsupported) {
 			r.Log.Quote(a.w.label, "not reached: "+release.CleanText(a.err.Error(), 300))
 		} else {
 			r.Log.Quote(a.w.label, "pinged")
@@ -234,7 +234,7 @@ func (r *run) hear(ctx context.Context, watches []*watch, words <-chan word, mov
 				r.Log.Quote(w.label, verdict(*w.result))
 			case x.broken != nil:
 				w.result = &ServerResult{Outcome: deployment.Failed, Reason: release.CleanText(x.broken.Error(), 300), TookMS: time.Since(moved).Milliseconds()}
-				if strings.HasPrefix(w.URL, "http://") && errors.Is(x.broken, ErrNoStream) {
+				if strings.HasPrefix(w.URL, "http://") && errors.Is(x.broken, errors.ErrUnsupported) {
 					// Over http:// there is nothing to hear; with a name its receipt would be awaited.
 					w.result.Outcome, w.result.Reason = deployment.Published, "pinged; without a name its receipt cannot be awaited"
 				}
@@ -298,7 +298,7 @@ func eventLine(e deployment.Event) string {
 	if e.Bytes > 0 {
 		text += ", " + Bytes(e.Bytes)
 	}
-	if e.TookMS > 0 {
+	if e.TookMS > 0 || e.State == deployment.Done {
 		text += ", in " + Took(time.Duration(e.TookMS)*time.Millisecond)
 	}
 	for _, more := range []string{e.Message, e.Reason} {

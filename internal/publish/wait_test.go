@@ -137,7 +137,7 @@ func TestWait(t *testing.T) {
 func TestHTTPServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		plain := strings.Replace(one, "https", "http", 1)
-		noStream := func(context.Context, func(deployment.Event)) error { return ErrNoStream }
+		noStream := func(context.Context, func(deployment.Event)) error { return errors.ErrUnsupported }
 		s := newSite(t).with("servers", plain)
 		s.ping = agents{plain: noStream}
 		if r := s.must(commit(1)); r.Outcome != deployment.Published || len(r.Warnings) != 2 {
@@ -291,5 +291,21 @@ func TestTextLog(t *testing.T) {
 	l.Phase("")
 	if got, want := out.String(), "Pack\n  3 entries\n  web-1  fetch done\nwarning: careful\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A receipt that is written between the switch and the health check must not make a job green.
+func TestReceiptUnderWayIsNoLastWord(t *testing.T) {
+	c := deployment.Receipt{
+		Pointer:    deployment.ReceiptPointer{Seq: 7, Hash: "new"},
+		Live:       deployment.ReceiptLive{Seq: 7, Hash: "new"},
+		Deployment: &deployment.Record{Seq: 7, Hash: "new"},
+	}
+	if s, ok := judgeReceipt(c, 7, "new"); ok {
+		t.Errorf("under way: got %+v as the last word", s)
+	}
+	c.Deployment.Outcome = deployment.Deployed
+	if s, ok := judgeReceipt(c, 7, "new"); !ok || s.Outcome != deployment.Deployed {
+		t.Errorf("ended: got %+v, %v, want deployed", s, ok)
 	}
 }
