@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/towline/towline/internal/agent/outbox"
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/ping"
@@ -37,7 +38,7 @@ type Agent struct {
 	log      *slog.Logger
 	apps     []*app // sorted by key
 	hub      ping.Hub
-	notifier *notifier
+	notices  *outbox.Notices
 	counts   counts
 	started  time.Time
 
@@ -83,17 +84,17 @@ func build(s config.Settings, log *slog.Logger) (*Agent, error) {
 	if err := a.takeState(); err != nil {
 		return nil, err
 	}
-	a.notifier = newNotifier(s.Notify, s.Server, log)
+	a.notices = outbox.NewNotices(s.Notify, s.Server, log)
 	for _, c := range s.Apps {
 		one := &app{
 			App: c, server: s.Server, poll: s.Poll, state: filepath.Join(s.State, "apps"), bucket: store,
 			on: a.event, replay: a.replay, log: log, wake: make(chan struct{}, 1), opened: make(chan struct{}),
 		}
 		if !s.Receipts.Off {
-			one.receipts = &receipts{
-				app: c.Key, key: release.ReceiptKey(c.Prefix, c.Environment, s.Server), bucket: receiptStore,
-				current: one.receipt, log: log, changed: make(chan struct{}, 1),
-			}
+			one.receipts = outbox.NewReceipts(outbox.ReceiptsOptions{
+				App: c.Key, Key: release.ReceiptKey(c.Prefix, c.Environment, s.Server), Bucket: receiptStore,
+				Current: one.receipt, Log: log,
+			})
 		}
 		a.apps = append(a.apps, one)
 	}
@@ -163,7 +164,7 @@ func (a *Agent) Subscribe(on func(app string, event deployment.Event)) (cancel f
 // event takes an engine's event to everyone who wants it.
 func (a *Agent) event(one *app, e deployment.Event) {
 	a.hub.Publish(one.Key, e)
-	a.notifier.event(one.Key, e)
+	a.notices.Event(one.Key, e)
 	a.counts.event(one.Key, e)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -175,7 +176,7 @@ func (a *Agent) event(one *app, e deployment.Event) {
 // replay puts an event of the past where those who ask late find it.
 func (a *Agent) replay(one *app, e deployment.Event) {
 	a.hub.Publish(one.Key, e)
-	a.notifier.remember(one.Key, e)
+	a.notices.Remember(one.Key, e)
 }
 
 // Run serves until ctx ends, then lets every engine stop at a safe point and returns nil. It returns early only when
@@ -190,10 +191,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	// Receipts and notifications outlive the engines: the last word of an engine is still to be written.
 	background, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	writers.Go(func() { a.notifier.run(background) })
+	writers.Go(func() { a.notices.Run(background) })
 	for _, one := range a.apps {
 		if one.receipts != nil {
-			writers.Go(func() { one.receipts.run(background) })
+			writers.Go(func() { one.receipts.Run(background) })
 		}
 		engines.Go(func() {
 			if err := one.run(ctx); err != nil {
@@ -229,8 +230,12 @@ func (a *Agent) find(name string) (*app, error) {
 		}
 		keys = append(keys, one.Key)
 	}
-	if len(byName) == 1 {
+	switch len(byName) {
+	case 0:
+	case 1:
 		return byName[0], nil
+	default:
+		return nil, &unknownApp{name: name, known: keys, several: true}
 	}
 	return nil, &unknownApp{name: name, known: keys}
 }

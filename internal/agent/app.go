@@ -7,9 +7,12 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/towline/towline/internal/agent/outbox"
+	"github.com/towline/towline/internal/agent/source"
 	"github.com/towline/towline/internal/appdir"
 	"github.com/towline/towline/internal/bucket"
 	"github.com/towline/towline/internal/config"
@@ -23,6 +26,8 @@ const (
 	retryFirst = time.Second // pause after an app could not be opened, doubled up to retryMost
 	retryMost  = time.Minute
 	readyTime  = 3 * time.Second // for asking an app whether it is ready
+
+	unpublished = "nothing is published yet" // what the status of such an app begins with
 )
 
 // app is one app: its engine, while there is one, or why there is none.
@@ -32,7 +37,7 @@ type app struct {
 	poll     time.Duration
 	state    string // directory for this app
 	bucket   bucket.Bucket
-	receipts *receipts
+	receipts *outbox.Receipts
 	on       func(*app, deployment.Event) // of every event as it happens
 	replay   func(*app, deployment.Event) // of those that the journal has kept, when the app is opened
 	log      *slog.Logger
@@ -40,7 +45,7 @@ type app struct {
 
 	mu      sync.Mutex
 	engine  *deploy.Engine
-	source  *source
+	source  *source.Source
 	trouble error
 	opened  chan struct{} // closed when the first attempt to open the app has ended
 	refused bool          // something that the last deployment read failed verification
@@ -63,7 +68,7 @@ func (a *app) run(ctx context.Context) error {
 			return err
 		}
 		a.log.Warn("app is not ready", "app", a.Key, "error", err, "again_in", pause)
-		a.receipts.poke()
+		a.receipts.Poke()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -76,9 +81,9 @@ func (a *app) run(ctx context.Context) error {
 
 // open makes the engine out of its parts. done gives them back.
 func (a *app) open(ctx context.Context) (engine *deploy.Engine, done func(), err error) {
-	source, engine, done, err := a.assemble(ctx)
+	from, engine, done, err := a.assemble(ctx)
 	a.mu.Lock()
-	a.engine, a.source, a.trouble = engine, source, err
+	a.engine, a.source, a.trouble = engine, from, err
 	select {
 	case <-a.opened:
 	default:
@@ -95,11 +100,11 @@ func (a *app) open(ctx context.Context) (engine *deploy.Engine, done func(), err
 			a.replay(a, event)
 		}
 	}
-	a.receipts.poke()
+	a.receipts.Poke()
 	return engine, done, nil
 }
 
-func (a *app) assemble(ctx context.Context) (_ *source, _ *deploy.Engine, done func(), err error) {
+func (a *app) assemble(ctx context.Context) (_ *source.Source, _ *deploy.Engine, done func(), err error) {
 	unit, err := a.newUnit()
 	if err != nil {
 		return nil, nil, nil, err
@@ -129,25 +134,24 @@ func (a *app) assemble(ctx context.Context) (_ *source, _ *deploy.Engine, done f
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	source := newSource(a.bucket, a.App)
-	source.space = dir.Space
+	from := source.New(a.bucket, a.App, dir.Space)
 	engine, err := deploy.New(deploy.Options{
 		Key: a.Key, App: a.App.App, Environment: a.Environment, Server: a.server, AgentVersion: release.Version,
 		RevertsRefused: a.RevertsRefused, Poll: a.poll, Keep: a.Keep, Shared: a.Shared,
-		Source: &noted{source, a}, Tree: dir, Service: unit, Check: a.checker(unit), Hooks: a.hooks(unit),
+		Source: &noted{from, a}, Tree: dir, Service: unit, Check: a.checker(unit), Hooks: a.hooks(unit),
 		Journal: memory, Unpack: a.unpacker(dir),
 		OnEvent:   func(e deployment.Event) { a.on(a, e) },
-		OnReceipt: func(deployment.Receipt) { a.receipts.poke() },
+		OnReceipt: func(deployment.Receipt) { a.receipts.Poke() },
 		Log:       a.log,
 	})
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return source, engine, done, nil
+	return from, engine, done, nil
 }
 
 // now returns the engine and its source, or why there is none.
-func (a *app) now() (*deploy.Engine, *source, error) {
+func (a *app) now() (*deploy.Engine, *source.Source, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
@@ -167,7 +171,11 @@ func (a *app) ready(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
-	if err := engine.Ready(ctx); err != nil {
+	err = engine.Ready(ctx)
+	if err != nil && strings.HasPrefix(engine.Receipt().Status, unpublished) {
+		return nil // it could be deployed, were there anything
+	}
+	if err != nil {
 		return fmt.Errorf("not ready: %w", err)
 	}
 	return nil
@@ -199,7 +207,7 @@ func (a *app) summary(ctx context.Context) deployment.Receipt {
 		}
 	}
 	if r.Status == "" {
-		r.Status = a.receipts.status()
+		r.Status = a.receipts.Status()
 	}
 	return r
 }

@@ -90,7 +90,7 @@ func (a *Agent) metrics(w http.ResponseWriter, r *http.Request) {
 	head("towline_poll_errors_total", "counter", "Looks at the pointer that failed since the agent was started.")
 	for _, one := range a.apps {
 		if _, source, err := one.now(); err == nil {
-			sample(w, "towline_poll_errors_total", float64(source.errors.Load()), "app", one.Key)
+			sample(w, "towline_poll_errors_total", float64(source.Errors()), "app", one.Key)
 		}
 	}
 }

@@ -130,7 +130,7 @@ func (a *Agent) answer(one *app, v release.Verified) ping.Answer {
 			one.ring(v)
 			return answer
 		}
-		f.looks = source.looks.Load()
+		f.looks = source.Looks()
 		if f.again = v.Plain() && p.Release.Hash != r.Pointer.Hash; f.again && r.Deployment != nil {
 			f.last = r.Deployment.ID
 		}
@@ -219,7 +219,7 @@ func (f *following) wait(ctx context.Context) (e deployment.Event, none bool) {
 		if f.begun(r) {
 			return e, false
 		}
-		if source.looks.Load() == f.looks {
+		if source.Looks() == f.looks {
 			continue
 		}
 		if !settled { // the look has just ended: what comes of it may need one more moment

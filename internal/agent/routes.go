@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/towline/towline/internal/agent/page"
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/ping"
@@ -94,6 +95,23 @@ func timed(h http.Handler) http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		h.ServeHTTP(w, r)
 	})
+}
+
+// page answers with the status page.
+func (a *Agent) page(w http.ResponseWriter, r *http.Request) {
+	s := page.Server{Name: a.settings.Server, Pin: a.pin, Started: a.started}
+	for _, one := range a.apps {
+		shown := page.App{Detail: one.detail(r.Context()), Ready: one.ready(r.Context()), Environment: one.Environment, Health: one.Health}
+		if d := one.receipt().Deployment; d != nil && d.Outcome == "" {
+			shown.Running = d
+		}
+		s.Apps = append(s.Apps, shown)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", page.Policy())
+	h.Set("Referrer-Policy", "no-referrer")
+	_, _ = io.WriteString(w, s.HTML(time.Now()))
 }
 
 // command runs one command on an app and answers with its Result, or with the events of the deployment that it starts.
@@ -241,13 +259,17 @@ func (l *lineWriter) write(e deployment.Event) {
 	_ = control.Flush()
 }
 
-// unknownApp is the error of an app that the configuration does not have.
+// unknownApp is the error of an app that the configuration does not have, or has more than once.
 type unknownApp struct {
-	name  string
-	known []string
+	name    string
+	known   []string
+	several bool
 }
 
 func (u *unknownApp) Error() string {
+	if u.several {
+		return fmt.Sprintf("app %q: it is here in several environments; name one of %s", u.name, strings.Join(u.known, ", "))
+	}
 	return fmt.Sprintf("app %q: there is none of that name here; there are %s", release.CleanText(u.name, 64), strings.Join(u.known, ", "))
 }
 

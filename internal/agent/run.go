@@ -158,8 +158,7 @@ func (a *Agent) once(ctx context.Context, one *app) (deployment.Outcome, error) 
 		err = fmt.Errorf("%w: %w", errNoPointer, err)
 	}
 	if one.receipts != nil {
-		written := ""
-		if rerr := one.receipts.flush(ctx, &written, true); rerr != nil {
+		if rerr := one.receipts.Write(ctx); rerr != nil {
 			a.log.Warn("receipt cannot be written", "app", one.Key, "error", rerr)
 		}
 	}

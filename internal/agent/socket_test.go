@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deployment"
 )
 
@@ -61,7 +63,7 @@ func TestCommandProblems(t *testing.T) {
 		{"/v1/apps/none/deploy", struct{}{}, 404, deployment.ExitUnknown, "bad, web"},
 		{"/v1/apps/web/explode", struct{}{}, 404, deployment.ExitUsage, "no such command"},
 		{"/v1/apps/web/deploy", deployment.Command{Version: "feedface"}, 404, deployment.ExitUnknown, "feedface"},
-		{"/v1/apps/web/rollback", deployment.Command{}, 404, deployment.ExitUnknown, "previous"},
+		{"/v1/apps/web/rollback", deployment.Command{}, 404, deployment.ExitUnknown, "no release before"},
 		{"/v1/apps/worse/rollback", deployment.Command{}, 500, deployment.ExitUnknown, "not ready"},
 		{"/v1/apps/web/deploy", map[string]any{"vresion": "x"}, 400, deployment.ExitUsage, "vresion"},
 	} {
@@ -146,4 +148,33 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("not a line of the format: %q", line)
 		}
 	}
+}
+
+func TestAnAppInSeveralEnvironmentsIsNamedByItsKey(t *testing.T) {
+	w := newWorld(t)
+	w.publish("web", hash("1"), "one")
+	r := w.start(w.settings("", oneApp+"  next: {dir: $srv/next, app: web, environment: staging}\n"))
+	r.settled("web", hash("1"))
+	var d deployment.Detail
+	if code := r.call("/v1/apps/next", nil, &d); code != http.StatusOK || d.Receipt.Environment != "staging" {
+		t.Errorf("got %d %+v", code, d)
+	}
+	if code := r.call("/v1/apps/web", nil, &d); code != http.StatusOK || d.Receipt.Environment != "production" {
+		t.Errorf("got %d %+v", code, d)
+	}
+	if _, err := (&Agent{apps: []*app{{App: config.App{Key: "a", App: "web"}}, {App: config.App{Key: "b", App: "web"}}}}).find("web"); err == nil || !strings.Contains(err.Error(), "a, b") {
+		t.Errorf("got %v, want both named", err)
+	}
+}
+
+func TestReadyWithNothingPublished(t *testing.T) {
+	w := newWorld(t)
+	r := w.start(w.settings("", oneApp))
+	var text string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		if r.call("/readyz", nil, &text) == http.StatusOK {
+			return
+		}
+	}
+	t.Errorf("got %q, want ready: an empty bucket is no trouble of the server", text)
 }

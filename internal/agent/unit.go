@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/towline/towline/internal/agent/source"
 	"github.com/towline/towline/internal/appdir"
 	"github.com/towline/towline/internal/artifact"
 	"github.com/towline/towline/internal/deploy"
@@ -175,11 +176,11 @@ func (a *app) unpacker(dir *appdir.Dir) deploy.Unpacker {
 
 // noted is a source that lets the app know of what failed verification.
 type noted struct {
-	*source
+	*source.Source
 	app *app
 }
 
 // Fetch implements deploy.Source.
 func (n *noted) Fetch(ctx context.Context, p release.Pointer, file *os.File, from int64, progress func(done int64)) error {
-	return n.app.note(n.source.Fetch(ctx, p, file, from, progress))
+	return n.app.note(n.Source.Fetch(ctx, p, file, from, progress))
 }

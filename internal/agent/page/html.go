@@ -1,4 +1,4 @@
-package agent
+package page
 
 import (
 	"fmt"
@@ -34,7 +34,7 @@ func (v view) html() string {
 <meta http-equiv="refresh" content="%s" />
 <title>%s · %s</title>
 <style>`, strconv.Itoa(v.Refresh), v.Headline, v.Server)
-	m.WriteString(pageStyle) // escaped it would be another style than the one that the policy's digest allows
+	m.WriteString(style) // escaped it would be another style than the one that the policy's digest allows
 	m.put(`</style>
 </head>
 <body>

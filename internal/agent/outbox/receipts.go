@@ -1,4 +1,6 @@
-package agent
+// Package outbox is what the agent sends without being asked: receipts to the bucket, notices to webhooks. Both go out in
+// the background and never hold up a deployment.
+package outbox
 
 import (
 	"context"
@@ -23,22 +25,32 @@ const (
 	maxReceipt   = 128 << 10       // bytes
 )
 
-// receipts writes one app's receipt to its bucket in the background: whoever changes it only pokes, and what is written
+// ReceiptsOptions make Receipts.
+type ReceiptsOptions struct {
+	App     string // for the log
+	Key     string // object key
+	Bucket  bucket.Bucket
+	Current func() deployment.Receipt
+	Log     *slog.Logger
+}
+
+// NewReceipts returns Receipts; Run writes them.
+func NewReceipts(o ReceiptsOptions) *Receipts {
+	return &Receipts{ReceiptsOptions: o, changed: make(chan struct{}, 1)}
+}
+
+// Receipts writes one app's receipt to its bucket in the background: whoever changes it only pokes, and what is written
 // is the newest. A bucket that does not take it is reported once and asked again, ever more seldom.
-type receipts struct {
-	app     string // for the log
-	key     string // object key
-	bucket  bucket.Bucket
-	current func() deployment.Receipt
-	log     *slog.Logger
+type Receipts struct {
+	ReceiptsOptions
 	changed chan struct{} // holds one poke
 
 	mu      sync.Mutex
 	trouble error
 }
 
-// poke says that the receipt may have changed. It never blocks. A nil *receipts takes none.
-func (r *receipts) poke() {
+// Poke says that the receipt may have changed. It never blocks. A nil *Receipts takes none.
+func (r *Receipts) Poke() {
 	if r == nil {
 		return
 	}
@@ -48,8 +60,8 @@ func (r *receipts) poke() {
 	}
 }
 
-// status is why receipts are not written, empty when they are.
-func (r *receipts) status() string {
+// Status is why receipts are not written, empty when they are.
+func (r *Receipts) Status() string {
 	if r == nil {
 		return ""
 	}
@@ -61,8 +73,8 @@ func (r *receipts) status() string {
 	return "the receipt cannot be written: " + r.trouble.Error()
 }
 
-// run writes until ctx ends, and then once more what is not written yet.
-func (r *receipts) run(ctx context.Context) {
+// Run writes until ctx ends, and then once more what is not written yet.
+func (r *Receipts) Run(ctx context.Context) {
 	var written string
 	due := time.NewTimer(receiptEvery)
 	defer due.Stop()
@@ -101,22 +113,28 @@ func (r *receipts) run(ctx context.Context) {
 }
 
 // report keeps and logs the first of a row of equal troubles, and their end.
-func (r *receipts) report(err error) {
+func (r *Receipts) report(err error) {
 	r.mu.Lock()
 	before := r.trouble
 	r.trouble = err
 	r.mu.Unlock()
 	switch {
 	case err != nil && before == nil:
-		r.log.Warn("receipt cannot be written", "app", r.app, "key", r.key, "error", err)
+		r.Log.Warn("receipt cannot be written", "app", r.App, "key", r.Key, "error", err)
 	case err == nil && before != nil:
-		r.log.Info("receipt is written again", "app", r.app, "key", r.key)
+		r.Log.Info("receipt is written again", "app", r.App, "key", r.Key)
 	}
 }
 
+// Write writes the receipt now, whatever was written before.
+func (r *Receipts) Write(ctx context.Context) error {
+	var written string
+	return r.flush(ctx, &written, true)
+}
+
 // flush writes the receipt unless it is what was written last; fresh writes it all the same.
-func (r *receipts) flush(ctx context.Context, written *string, fresh bool) error {
-	now := r.current()
+func (r *Receipts) flush(ctx context.Context, written *string, fresh bool) error {
+	now := r.Current()
 	seen := now.Seen
 	now.Seen = "" // it changes with every look and is no news by itself
 	data, err := encodeReceipt(now)
@@ -131,7 +149,7 @@ func (r *receipts) flush(ctx context.Context, written *string, fresh bool) error
 	if data, err = encodeReceipt(now); err != nil {
 		return err
 	}
-	if err := r.bucket.Put(ctx, r.key, data, "application/json"); err != nil {
+	if err := r.Bucket.Put(ctx, r.Key, data, "application/json"); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w; write receipts: false, or name a bucket that this server may write to", err)
 		}

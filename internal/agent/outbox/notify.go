@@ -1,4 +1,4 @@
-package agent
+package outbox
 
 import (
 	"bytes"
@@ -24,8 +24,8 @@ const (
 	maxNotice   = 1500 // runes; Discord refuses texts of more than 2000
 )
 
-// notifier tells webhooks when an app's state changes: when it turns bad, when it gets worse, when it is well again.
-type notifier struct {
+// Notices tells webhooks when an app's state changes: when it turns bad, when it gets worse, when it is well again.
+type Notices struct {
 	hooks  []config.Notify
 	server string
 	client *http.Client
@@ -39,8 +39,9 @@ type notifier struct {
 // notice is one message on its way.
 type notice struct{ change, text string }
 
-func newNotifier(hooks []config.Notify, server string, log *slog.Logger) *notifier {
-	return &notifier{
+// NewNotices returns Notices; Run sends them.
+func NewNotices(hooks []config.Notify, server string, log *slog.Logger) *Notices {
+	return &Notices{
 		hooks: hooks, server: server, log: log, queue: make(chan notice, notifyQueue), last: map[string]deployment.Outcome{},
 		client: &http.Client{
 			Timeout:       notifyTime,
@@ -49,11 +50,11 @@ func newNotifier(hooks []config.Notify, server string, log *slog.Logger) *notifi
 	}
 }
 
-// remember takes in how things stood before, without telling anyone.
-func (n *notifier) remember(key string, e deployment.Event) { n.change(key, e) }
+// Remember takes in how things stood before, without telling anyone.
+func (n *Notices) Remember(key string, e deployment.Event) { n.change(key, e) }
 
-// event queues a message if e changes the state of the app. It never blocks: what does not fit is dropped.
-func (n *notifier) event(key string, e deployment.Event) {
+// Event queues a message if e changes the state of the app. It never blocks: what does not fit is dropped.
+func (n *Notices) Event(key string, e deployment.Event) {
 	change := n.change(key, e)
 	if change == "" || len(n.hooks) == 0 {
 		return
@@ -70,7 +71,7 @@ func (n *notifier) event(key string, e deployment.Event) {
 }
 
 // change notes the outcome and names what it changed; empty when nothing.
-func (n *notifier) change(key string, e deployment.Event) string {
+func (n *Notices) change(key string, e deployment.Event) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	before := n.last[key]
@@ -92,8 +93,8 @@ func (n *notifier) change(key string, e deployment.Event) string {
 	return ""
 }
 
-// run sends until ctx ends.
-func (n *notifier) run(ctx context.Context) {
+// Run sends until ctx ends.
+func (n *Notices) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -109,7 +110,7 @@ func (n *notifier) run(ctx context.Context) {
 }
 
 // send posts one message. The address is a secret: it appears in no error.
-func (n *notifier) send(ctx context.Context, hook config.Notify, m notice) {
+func (n *Notices) send(ctx context.Context, hook config.Notify, m notice) {
 	// Slack reads text, Discord content; each ignores the other's.
 	body, err := json.Marshal(map[string]string{"text": m.text, "content": m.text})
 	if err != nil {

@@ -1,4 +1,5 @@
-package agent
+// Package source is a bucket as the engine sees it: one app's pointer, history and artifacts, verified.
+package source
 
 import (
 	"context"
@@ -23,10 +24,12 @@ const (
 	maxResumes = 5    // of one download, in a row without a byte in between
 	maxHistory = 1000 // pointers read in the search for a version
 	minPrefix  = 7    // characters that may stand for a version
+
+	reserve = 64 << 20 // bytes left free where nothing says how large an artifact is
 )
 
-// source is an app's pointer, history and artifacts, as the engine reads them.
-type source struct {
+// Source is an app's pointer, history and artifacts. It implements deploy.Source.
+type Source struct {
 	bucket   bucket.Bucket
 	trust    release.Trust
 	want     release.Want
@@ -34,19 +37,27 @@ type source struct {
 	artifact string // of a plain pointer, relative to pointer; {hash} stands for the hash
 	space    func() (bytes, inodes int64, err error)
 
-	looks  atomic.Int64 // that came to an end
-	errors atomic.Int64 // looks that failed for reasons that are no normal state of a bucket
+	looks  atomic.Int64
+	errors atomic.Int64
 }
 
-func newSource(b bucket.Bucket, c config.App) *source {
-	return &source{
+// New returns the source of the app in b. space tells the free bytes of the disk that artifacts are fetched to.
+func New(b bucket.Bucket, c config.App, space func() (bytes, inodes int64, err error)) *Source {
+	return &Source{
+		space:  space,
 		bucket: b, trust: c.Trust, pointer: c.Pointer, artifact: c.Artifact,
 		want: release.Want{App: c.App, Environment: c.Environment, Prefix: c.Prefix, Agent: release.Version},
 	}
 }
 
+// Looks counts the looks that came to an end.
+func (s *Source) Looks() int64 { return s.looks.Load() }
+
+// Errors counts the looks that failed for a reason that is no normal state of a bucket.
+func (s *Source) Errors() int64 { return s.errors.Load() }
+
 // Look implements deploy.Source. The ETag is given out only with a pointer that was verified.
-func (s *source) Look(ctx context.Context, etag string) (deploy.Look, error) {
+func (s *Source) Look(ctx context.Context, etag string) (deploy.Look, error) {
 	defer s.looks.Add(1)
 	data, info, err := s.bucket.GetIfChanged(ctx, s.pointer, etag, release.MaxEnvelope)
 	switch {
@@ -67,7 +78,7 @@ func (s *source) Look(ctx context.Context, etag string) (deploy.Look, error) {
 }
 
 // key is where the artifact of p lies.
-func (s *source) key(p release.Pointer) string {
+func (s *Source) key(p release.Pointer) string {
 	if p.Artifact.Key != "" {
 		return p.Artifact.Key
 	}
@@ -77,7 +88,7 @@ func (s *source) key(p release.Pointer) string {
 // Fetch implements deploy.Source. A download that breaks off is taken up at the byte that is missing, as long as the
 // object stays the same; in the end the whole file is verified, unless the pointer is a plain one, which says nothing
 // of its artifact.
-func (s *source) Fetch(ctx context.Context, p release.Pointer, file *os.File, from int64, progress func(done int64)) error {
+func (s *Source) Fetch(ctx context.Context, p release.Pointer, file *os.File, from int64, progress func(done int64)) error {
 	key, signed := s.key(p), p.Artifact.SHA256 != ""
 	have, etag, idle := from, "", 0
 	for {
@@ -117,7 +128,7 @@ func (s *source) Fetch(ctx context.Context, p release.Pointer, file *os.File, fr
 }
 
 // part downloads from byte have on, as far as it gets. size is what the artifact should have, 0 when nobody knows.
-func (s *source) part(ctx context.Context, key, etag string, size int64, file *os.File, have int64, progress func(int64)) (got int64, info bucket.Info, err error) {
+func (s *Source) part(ctx context.Context, key, etag string, size int64, file *os.File, have int64, progress func(int64)) (got int64, info bucket.Info, err error) {
 	body, info, err := s.bucket.Open(ctx, key, have, -1, etag)
 	if err != nil {
 		return 0, info, err
@@ -158,7 +169,7 @@ func (c *counted) Write(p []byte) (int, error) {
 }
 
 // History implements deploy.Source. Entries that do not verify are passed over: they can neither help nor harm.
-func (s *source) History(ctx context.Context, version string) (release.Verified, error) {
+func (s *Source) History(ctx context.Context, version string) (release.Verified, error) {
 	none := fmt.Errorf("release %s: %w", release.CleanText(version, 64), fs.ErrNotExist)
 	if release.CheckVersion(version) != nil {
 		return release.Verified{}, none
@@ -207,7 +218,7 @@ func (s *source) History(ctx context.Context, version string) (release.Verified,
 
 // whole completes a prefix of a version by the names of the artifacts, where those may be listed: that is one call
 // instead of one for each pointer.
-func (s *source) whole(ctx context.Context, version string) (string, error) {
+func (s *Source) whole(ctx context.Context, version string) (string, error) {
 	keys, err := s.bucket.List(ctx, release.ReleasesPrefix(s.want.Prefix))
 	if errors.Is(err, fs.ErrPermission) || len(keys) == 0 {
 		return version, nil
@@ -242,7 +253,7 @@ func ambiguous(version string, fits []string) error {
 
 // history lists the keys of the newest pointers, newest first. Where listing is denied they are counted down from the
 // pointer.
-func (s *source) history(ctx context.Context) ([]string, error) {
+func (s *Source) history(ctx context.Context) ([]string, error) {
 	keys, err := s.bucket.List(ctx, release.HistoryPrefix(s.want.Prefix, s.want.Environment))
 	if err == nil {
 		slices.Sort(keys)

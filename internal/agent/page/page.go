@@ -1,12 +1,12 @@
-package agent
+// Package page is the agent's status page: what is live on this server, since when, and how it came about. It is one
+// HTML document without script or foreign asset, that asks again by itself.
+package page
 
 import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"time"
 
@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	pageHistory = 10 // deployments shown of an app
+	maxHistory  = 10 // deployments shown of an app
 	calmRefresh = 30 // seconds until the page asks again
 	busyRefresh = 2  // while something is being deployed
 
@@ -24,28 +24,45 @@ const (
 )
 
 //go:embed page.css
-var pageStyle string
+var style string
 
-// view is all that the status page shows.
+// Server is what the page is about.
+type Server struct {
+	Name    string
+	Pin     string // of the TLS certificate; empty without
+	Started time.Time
+	Apps    []App
+}
+
+// App is one app on it.
+type App struct {
+	Detail      deployment.Detail  // Receipt without events
+	Running     *deployment.Record // the deployment under way, with its events; nil when there is none
+	Ready       error              // why the app could not be deployed now
+	Environment string
+	Health      config.Health
+}
+
+// view is all that the page shows, in words.
 type view struct {
 	Server, Version, Pin, Up string
 	Now                      moment
 	Refresh                  int
 	Headline                 string
-	Tone                     string // good, busy, warn, bad
+	Tone                     string // good, busy, warn, bad, idle
 	Apps                     []appView
 }
 
 // appView is one app on it.
 type appView struct {
-	Key, App, Environment, Unit, Health string
-	State, Tone, Note                   string
-	Live                                string
-	LiveFull, Message                   string
-	Seq                                 uint64
-	Since, Seen                         moment
-	Steps                               []stepView // of the deployment under way
-	History                             []historyView
+	Key, Environment, Unit, Health string
+	State, Tone, Note              string
+	Live                           string
+	LiveFull, Message              string
+	Seq                            uint64
+	Since, Seen                    moment
+	Steps                          []stepView // of the deployment under way
+	History                        []historyView
 }
 
 type stepView struct {
@@ -93,29 +110,30 @@ func long(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// page answers with the status page. It asks again by itself, without a script.
-func (a *Agent) page(w http.ResponseWriter, r *http.Request) {
-	now := time.Now()
+// HTML is the page as it is at now.
+func (s Server) HTML(now time.Time) string {
 	v := view{
-		Server: a.settings.Server, Version: release.Version, Pin: a.pin, Up: long(now.Sub(a.started)), Refresh: calmRefresh,
+		Server: s.Name, Version: release.Version, Pin: s.Pin, Up: long(now.Sub(s.Started)), Refresh: calmRefresh,
 		Now: newMoment(now.Format(time.RFC3339), now),
 	}
 	tones := map[string]int{}
-	for _, one := range a.apps {
-		shown := a.view(one, one.detail(r.Context()), one.ready(r.Context()), now)
+	for _, a := range s.Apps {
+		shown := a.view(now)
 		tones[shown.Tone]++
 		v.Apps = append(v.Apps, shown)
 	}
-	v.Headline, v.Tone = headline(tones, len(a.apps))
+	v.Headline, v.Tone = headline(tones, len(s.Apps))
 	if tones["busy"] > 0 {
 		v.Refresh = busyRefresh
 	}
-	sum := sha256.Sum256([]byte(pageStyle))
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
-	h.Set("Referrer-Policy", "no-referrer")
-	_, _ = io.WriteString(w, v.html())
+	return v.html()
+}
+
+// Policy is the Content-Security-Policy that the page needs: its own style, and nothing else.
+func Policy() string {
+	sum := sha256.Sum256([]byte(style))
+	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 }
 
 func headline(tones map[string]int, apps int) (text, tone string) {
@@ -139,11 +157,11 @@ func worse(tones map[string]int) string {
 	return "warn"
 }
 
-// view is what the page shows of one app.
-func (a *Agent) view(one *app, d deployment.Detail, ready error, now time.Time) appView {
-	r := d.Receipt
+// view is what the page shows of the app.
+func (a App) view(now time.Time) appView {
+	d, r := a.Detail, a.Detail.Receipt
 	v := appView{
-		Key: one.Key, App: one.App.App, Environment: one.Environment, Unit: one.Unit, Health: healthText(one.Health),
+		Key: d.Key, Environment: a.Environment, Unit: d.Unit, Health: healthText(a.Health),
 		Live: release.ShortHash(r.Live.Hash), LiveFull: r.Live.Hash, Seq: r.Live.Seq,
 		Since: newMoment(r.Live.Since, now), Seen: newMoment(r.Seen, now), Note: strings.TrimPrefix(r.Status, "not ready: "),
 	}
@@ -156,15 +174,15 @@ func (a *Agent) view(one *app, d deployment.Detail, ready error, now time.Time) 
 		}
 	}
 	for i, rec := range d.Deployments {
-		if i == pageHistory {
+		if i == maxHistory {
 			break
 		}
 		v.History = append(v.History, history(rec, now))
 	}
-	v.State, v.Tone = state(r, ready)
-	if full := one.receipt().Deployment; full != nil && full.Outcome == "" {
-		v.Steps = steps(full.Events)
-		v.Note = "to " + release.ShortHash(full.Hash)
+	v.State, v.Tone = state(r, a.Ready)
+	if a.Running != nil {
+		v.Steps = steps(a.Running.Events)
+		v.Note = "to " + release.ShortHash(a.Running.Hash)
 	}
 	if r.Held != "" && v.Note == "" {
 		v.Note = r.Held
