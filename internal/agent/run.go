@@ -154,7 +154,7 @@ func (a *Agent) once(ctx context.Context, one *app) (deployment.Outcome, error) 
 		}
 		return engine.Once(ctx)
 	}()
-	if errors.Is(err, fs.ErrNotExist) && errors.As(err, new(*unitError)) == false {
+	if errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*unitError)) {
 		err = fmt.Errorf("%w: %w", errNoPointer, err)
 	}
 	if one.receipts != nil {
