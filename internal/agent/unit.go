@@ -107,20 +107,22 @@ func (a *app) exec(ctx context.Context, u *unit, name string, argv []string, dir
 }
 
 func (a *app) hooks(u *unit) deploy.Hooks {
-	programs := map[string][]string{"before-activate": a.Hooks.BeforeActivate, "after-healthy": a.Hooks.AfterHealthy}
-	return func(ctx context.Context, name, dir string) ([]string, error) {
-		argv := programs[name]
+	hooks := deploy.Hooks{}
+	for name, argv := range map[string][]string{"before-activate": a.Hooks.BeforeActivate, "after-healthy": a.Hooks.AfterHealthy} {
 		if argv == nil {
-			return nil, nil
+			continue
 		}
-		limited, cancel := context.WithTimeout(ctx, hookTime)
-		defer cancel()
-		out, err := a.exec(limited, u, name, argv, dir)
-		if err != nil && limited.Err() != nil && ctx.Err() == nil {
-			err = fmt.Errorf("not finished within %v: %w", hookTime, err)
+		hooks[name] = func(ctx context.Context, dir string) ([]string, error) {
+			limited, cancel := context.WithTimeout(ctx, hookTime)
+			defer cancel()
+			out, err := a.exec(limited, u, name, argv, dir)
+			if err != nil && limited.Err() != nil && ctx.Err() == nil {
+				err = fmt.Errorf("not finished within %v: %w", hookTime, err)
+			}
+			return out, err
 		}
-		return out, err
 	}
+	return hooks
 }
 
 // checker is the health gate. The probe is made afresh each time: the text that it looks for may be the release's hash.

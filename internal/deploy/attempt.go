@@ -70,7 +70,9 @@ func (e *Engine) stage(ctx context.Context, a *attempt) error {
 	}
 	if t, ok := e.state.treeOf(identity(a.Pointer, a.Plain)); ok && e.Tree.Has(t.Name) {
 		e.step(a, deployment.Fetch, deployment.Done, "on this server already, as "+t.Name)
+		e.mu.Lock()
 		a.To = t.Name
+		e.mu.Unlock()
 	} else {
 		work, stop := e.watch(ctx, a)
 		err := e.bring(work, a)
@@ -265,18 +267,21 @@ func (e *Engine) unpack(ctx context.Context, a *attempt, archive *os.File) (err 
 
 // hook runs a configured hook in the new release.
 func (e *Engine) hook(ctx context.Context, a *attempt, name string) error {
-	if e.Hooks == nil {
-		return nil
-	}
-	out, err := e.Hooks(ctx, name, e.Tree.ReleasePath(a.To))
-	if len(out) == 0 && err == nil {
+	run := e.Hooks[name]
+	if run == nil {
 		return nil
 	}
 	step := deployment.Unpack
 	if name == "after-healthy" {
 		step = deployment.Confirm
 	}
-	ev := deployment.Event{Step: step, State: deployment.Progress, Message: "hook " + name, Log: tail(out, logLines)}
+	begun := time.Now()
+	e.step(a, step, deployment.Started, "hook "+name)
+	out, err := run(ctx, e.Tree.ReleasePath(a.To))
+	if ctx.Err() != nil {
+		return ctx.Err() // it was stopped with the agent, and runs again with it
+	}
+	ev := deployment.Event{Step: step, State: deployment.Done, Message: "hook " + name, Log: tail(out, logLines), TookMS: time.Since(begun).Milliseconds()}
 	if err != nil {
 		ev.State, ev.Message = deployment.StepFail, fmt.Sprintf("hook %s: %v", name, err)
 		a.Log = ev.Log

@@ -236,7 +236,9 @@ func (e *Engine) unlock(body deployment.Command) (deployment.Result, error) {
 	if err != nil {
 		return deployment.Result{}, err
 	}
+	e.mu.Lock()
 	e.locked = nil
+	e.mu.Unlock()
 	e.say("")
 	e.Wake()
 	return deployment.Result{Reason: fmt.Sprintf("recovered; live is %s, pointers above seq %d are followed", orNone(name), body.AcceptSeq)}, nil

@@ -27,7 +27,7 @@ var (
 	ErrLocked = errors.New("remote installs are locked")
 )
 
-// Options are what an engine is made of. All parts but Hooks are needed.
+// Options are what an engine is made of. All parts are needed; Hooks may be empty.
 type Options struct {
 	Key          string // the app's name in the agent's configuration
 	App          string
@@ -45,7 +45,7 @@ type Options struct {
 	Tree    Tree
 	Service Service
 	Check   Checker
-	Hooks   Hooks // nil: none
+	Hooks   Hooks
 	Journal Journal
 	Unpack  Unpacker
 

@@ -215,7 +215,10 @@ func TestDeniedRestartIsNotTheReleasesFault(t *testing.T) {
 func TestHooks(t *testing.T) {
 	var r *rig
 	r = newRig(t, func(o *Options) {
-		o.Hooks = func(ctx context.Context, name, dir string) ([]string, error) { return r.hook(ctx, name, dir) }
+		o.Hooks = Hooks{}
+		for _, name := range []string{"before-activate", "after-healthy"} {
+			o.Hooks[name] = func(_ context.Context, dir string) ([]string, error) { return r.hook(name, dir) }
+		}
 	})
 	r.publish(1, "aaaaaaa")
 	r.once(deployment.Deployed)

@@ -64,8 +64,9 @@ type Service interface {
 // before it was restarted; report gets a line whenever something changes. An error says why it is not healthy.
 type Checker func(ctx context.Context, before deployment.UnitState, hash string, report func(string)) error
 
-// Hooks runs the hook of that name, before-activate or after-healthy, in the release directory, and returns its output.
-type Hooks func(ctx context.Context, name, dir string) ([]string, error)
+// Hooks are the configured hooks by name: before-activate, after-healthy. Each runs in the release directory and returns
+// its output.
+type Hooks map[string]func(ctx context.Context, dir string) ([]string, error)
 
 // Unpacker unpacks a whole verified archive into the stage.
 type Unpacker func(ctx context.Context, archive *os.File, stage *os.Root, p release.Pointer, warn func(string), progress func(int64)) error

@@ -16,8 +16,12 @@ import (
 const maxEvents = 500
 
 // emit numbers, dates and tells an event of the attempt.
-func (e *Engine) emit(a *attempt, ev deployment.Event) {
+func (e *Engine) emit(a *attempt, ev deployment.Event) { e.tell(e.add(a, ev)) }
+
+// add numbers and dates an event and makes it part of the attempt's story.
+func (e *Engine) add(a *attempt, ev deployment.Event) deployment.Event {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	n := 1
 	if k := len(a.Events); k > 0 {
 		n = a.Events[k-1].N + 1
@@ -27,7 +31,11 @@ func (e *Engine) emit(a *attempt, ev deployment.Event) {
 	if len(a.Events) < maxEvents || ev.Terminal() {
 		a.Events = append(a.Events, ev)
 	}
-	e.mu.Unlock()
+	return ev
+}
+
+// tell hands an event to the log, to whoever follows, and into the receipt.
+func (e *Engine) tell(ev deployment.Event) {
 	e.log(ev)
 	e.OnEvent(ev)
 	if ev.State != deployment.Progress {
@@ -149,8 +157,8 @@ func (e *Engine) end(a *attempt, out deployment.Outcome, reason string) (deploym
 	if out != deployment.Deployed && out != deployment.Unchanged {
 		log = a.Log
 	}
-	// The event is part of the state that is saved: a crash right after must not lose it, one right before repeats it.
-	e.emit(a, deployment.Event{Step: deployment.End, State: endState(out), Outcome: out, Reason: reason, Log: log, Bytes: a.Pulled, TookMS: time.Since(a.Started).Milliseconds()})
+	// The event is told once everything is written: whoever hears it and asks for the status is shown what it says.
+	ev := e.add(a, deployment.Event{Step: deployment.End, State: endState(out), Outcome: out, Reason: reason, Log: log, Bytes: a.Pulled, TookMS: time.Since(a.Started).Milliseconds()})
 	rec := e.record(a, out, reason)
 	rec.Finished = time.Now().UTC().Format(time.RFC3339)
 	err := e.Journal.Add(rec)
@@ -167,7 +175,7 @@ func (e *Engine) end(a *attempt, out deployment.Outcome, reason string) (deploym
 		e.Log.Error("write the end of a deployment", "app", e.Key, "deployment", a.ID, "error", err)
 	}
 	e.say("")
-	e.receipt()
+	e.tell(ev)
 	return out, nil
 }
 
@@ -275,8 +283,11 @@ func (e *Engine) releases() []deployment.Release {
 
 // Ready is nil when the app could be deployed now, else why not.
 func (e *Engine) Ready(ctx context.Context) error {
-	if e.locked != nil {
-		return e.locked
+	e.mu.Lock()
+	locked := e.locked
+	e.mu.Unlock()
+	if locked != nil {
+		return locked
 	}
 	if _, err := e.Tree.Current(); err != nil {
 		return err

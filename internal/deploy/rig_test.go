@@ -278,7 +278,7 @@ func (r *rig) check(ctx context.Context, _ deployment.UnitState, hash string, _ 
 	return nil
 }
 
-func (r *rig) hook(_ context.Context, name, dir string) ([]string, error) {
+func (r *rig) hook(name, dir string) ([]string, error) {
 	r.hooks = append(r.hooks, name+" "+filepath.Base(dir))
 	return []string{"hook output"}, r.hookErr
 }

@@ -221,6 +221,8 @@ func state(r deployment.Receipt, ready error) (word, tone string) {
 		return "held", "warn"
 	case r.Live.Hash == "":
 		return "waiting", "idle"
+	case r.Status != "":
+		return "live", "warn" // the older release, or a pointer that cannot be followed
 	}
 	return "live", "good"
 }

@@ -168,9 +168,17 @@ func (c *counted) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// unknown is the error for a version that the history does not have; it is fs.ErrNotExist.
+type unknown string
+
+func (u unknown) Error() string {
+	return fmt.Sprintf("no release %s on this server or in the history", string(u))
+}
+func (u unknown) Is(target error) bool { return target == fs.ErrNotExist }
+
 // History implements deploy.Source. Entries that do not verify are passed over: they can neither help nor harm.
 func (s *Source) History(ctx context.Context, version string) (release.Verified, error) {
-	none := fmt.Errorf("release %s: %w", release.CleanText(version, 64), fs.ErrNotExist)
+	none := unknown(release.CleanText(version, 64))
 	if release.CheckVersion(version) != nil {
 		return release.Verified{}, none
 	}
