@@ -78,10 +78,13 @@ func readAction(t *testing.T) action {
 	return a
 }
 
-// section returns what stands between <!-- name --> and <!-- /name -->; under -update it is replaced by want first.
-func section(t *testing.T, name, want string) string {
+// section returns what stands in README.md between <!-- name --> and <!-- /name -->; under -update it is replaced by want
+// first.
+func section(t *testing.T, name, want string) string { return sectionOf(t, "README.md", name, want) }
+
+func sectionOf(t *testing.T, file, name, want string) string {
 	t.Helper()
-	path := filepath.Join(root, "README.md")
+	path := filepath.Join(root, file)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -89,11 +92,11 @@ func section(t *testing.T, name, want string) string {
 	begin, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->"
 	before, rest, ok := strings.Cut(string(data), begin)
 	if !ok {
-		t.Fatalf("README.md has no %s", begin)
+		t.Fatalf("%s has no %s", file, begin)
 	}
 	got, after, ok := strings.Cut(rest, end)
 	if !ok {
-		t.Fatalf("README.md has no %s", end)
+		t.Fatalf("%s has no %s", file, end)
 	}
 	if *update && want != "" {
 		if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
@@ -253,9 +256,17 @@ func TestDemoOutputIsReal(t *testing.T) {
 	if err != nil {
 		t.Fatalf("towline demo: %v\n%s\n%s", err, out, stderr.Bytes())
 	}
-	want := "```\n" + string(out) + "```\n"
-	got := section(t, "demo", want)
-	if steady(got) != steady(want) {
+	whole := "```\n" + string(out) + "```\n"
+	if got := sectionOf(t, "docs/demo.md", "demo", whole); steady(got) != steady(whole) {
+		t.Errorf("docs/demo.md does not show what the demo prints (go test ./test/readme -update writes it): got\n%s\nwant\n%s", got, whole)
+	}
+	_, part, _ := strings.Cut(string(out), "\n3. ")
+	part, _, ok := strings.Cut(part, "\n4. ")
+	if !ok {
+		t.Fatalf("the demo's output has no third and fourth act:\n%s", out)
+	}
+	want := "```\n3. " + part + "```\n"
+	if got := section(t, "demo", want); steady(got) != steady(want) {
 		t.Errorf("README does not show what the demo prints (go test ./test/readme -update writes it): got\n%s\nwant\n%s", got, want)
 	}
 }
