@@ -2,8 +2,10 @@ package bench
 
 import (
 	"fmt"
+	"iter"
 	"math"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -39,13 +41,25 @@ func (s sample) show(format func(float64) string) string {
 	return fmt.Sprintf("%s (%s–%s)", text, format(slices.Min(s)), format(slices.Max(s)))
 }
 
-// alternate calls every side once a round, after one round that does not count. The side that begins changes from round
-// to round, so that none always runs in the wake of the same other.
-func alternate(rounds int, sides ...func()) {
-	for round := -1; round < rounds; round++ {
-		for i := range sides {
-			sides[(i+max(round, 0))%len(sides)]()
+// turns gives the order in which so many sides run: each once a round, after one round that does not count. The side that
+// begins changes from round to round, so that none always runs in the wake of the same other.
+func turns(rounds, sides int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for round := -1; round < rounds; round++ {
+			for i := range sides {
+				if !yield((i + max(round, 0)) % sides) {
+					return
+				}
+			}
 		}
+	}
+}
+
+// alternate runs the sides by turns. What one has left to write is written before the next begins.
+func alternate(rounds int, sides ...func()) {
+	for i := range turns(rounds, len(sides)) {
+		syscall.Sync()
+		sides[i]()
 	}
 }
 
@@ -90,11 +104,10 @@ func TestSample(t *testing.T) {
 	}
 }
 
-func TestAlternate(t *testing.T) {
-	var got string
-	alternate(3, func() { got += "A" }, func() { got += "B" })
-	if want := "AB" + "AB" + "BA" + "AB"; got != want {
-		t.Errorf("got order %s, want %s", got, want)
+func TestTurns(t *testing.T) {
+	got := slices.Collect(turns(3, 2))
+	if want := []int{0, 1, 0, 1, 1, 0, 0, 1}; !slices.Equal(got, want) {
+		t.Errorf("got order %v, want %v", got, want)
 	}
 }
 
