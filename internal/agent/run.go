@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/towline/towline/internal/appdir"
@@ -52,6 +53,10 @@ func Run(ctx context.Context, o Options) (code int) {
 	settings, err := config.Load(*path)
 	if err != nil {
 		return o.fail(&configError{err})
+	}
+	if os.Getenv("GOGC") == "" {
+		// The agent is there to be forgotten: a little more collecting for a third less memory at rest.
+		debug.SetGCPercent(50)
 	}
 	log := slog.New(slog.NewTextHandler(o.Stderr, &slog.HandlerOptions{ReplaceAttr: o.trim}))
 	if *once {

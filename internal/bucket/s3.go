@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/middleware"
 )
 
 // small is the time that a call on one small object may take, retries included.
@@ -76,6 +77,7 @@ func openS3(ctx context.Context, loc location, o Options) (*store, error) {
 			s.loc.region = "us-east-1"
 		}
 		so.Region, cfg.Region = s.loc.region, s.loc.region
+		so.APIOptions = append(so.APIOptions, brief)
 		so.UsePathStyle = custom
 		if loc.pathStyle != nil {
 			so.UsePathStyle = *loc.pathStyle
@@ -120,6 +122,13 @@ func newClient(bundle []byte) (*awshttp.BuildableClient, error) {
 		}
 		tr.TLSClientConfig.RootCAs = pool
 	}), nil
+}
+
+// brief leaves out the SDK's headers about its own attempts: no store needs them, and they are an eighth of a poll's bytes.
+func brief(stack *middleware.Stack) error {
+	_, _ = stack.Build.Remove("ClientRequestID")
+	_, _ = stack.Finalize.Remove("RetryMetricsHeader")
+	return nil
 }
 
 // identity chooses who we are: the given key, else the role, else the SDK's default chain, whose last resort, the

@@ -200,6 +200,9 @@ func (e *Engine) look(ctx context.Context) (release.Verified, time.Time, error) 
 	if err != nil && !errors.Is(err, ErrNotModified) {
 		return release.Verified{}, time.Time{}, err
 	}
+	if !e.last.Valid() {
+		return release.Verified{}, time.Time{}, errors.New("the store says not modified of a pointer that was never read")
+	}
 	return e.last, e.lastMod, nil
 }
 

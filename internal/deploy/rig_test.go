@@ -32,7 +32,6 @@ type rig struct {
 	pointer  release.Verified // what the bucket shows
 	modified time.Time
 	gone     error // what a look returns instead
-	prev     string
 	history  []release.Verified
 	bad      map[string]error // artifacts that cannot be fetched
 	fetched  int
