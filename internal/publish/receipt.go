@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 
@@ -78,7 +79,7 @@ func cleanOutcome(o deployment.Outcome) deployment.Outcome {
 // judgeEvent turns the terminal event of a stream into a result. ok is false when it speaks of an older pointer, so
 // that the last word is still to come.
 func judgeEvent(e deployment.Event, seq uint64, hash string) (s ServerResult, ok bool) {
-	s = ServerResult{Outcome: e.Outcome, Seq: e.Seq, Hash: e.Hash, Reason: e.Reason, Log: e.Log}
+	s = ServerResult{Outcome: e.Outcome, Seq: e.Seq, Hash: e.Hash, Reason: e.Reason, Log: e.Log, follows: e.Seq}
 	switch {
 	case e.Seq > seq:
 		s.Outcome, s.Reason = deployment.Superseded, cmp.Or(e.Reason, fmt.Sprintf("it follows the newer seq %d", e.Seq))
@@ -94,6 +95,10 @@ func judgeEvent(e deployment.Event, seq uint64, hash string) (s ServerResult, ok
 func judgeReceipt(c deployment.Receipt, seq uint64, hash string) (s ServerResult, ok bool) {
 	s = ServerResult{Seq: c.Live.Seq, Hash: c.Live.Hash}
 	d := c.Deployment
+	s.follows = max(c.Pointer.Seq, c.Live.Seq)
+	if d != nil {
+		s.follows = max(s.follows, d.Seq)
+	}
 	switch {
 	case d != nil && d.Seq == seq && d.Outcome != "":
 		s.Outcome, s.Reason = d.Outcome, d.Reason
@@ -104,7 +109,7 @@ func judgeReceipt(c deployment.Receipt, seq uint64, hash string) (s ServerResult
 			s.Outcome, s.Reason = deployment.Failed, fmt.Sprintf("it said %s, and now release %q is live", d.Outcome, c.Live.Hash)
 		}
 	case c.Pointer.Seq > seq || d != nil && d.Seq > seq:
-		s.Outcome, s.Reason = deployment.Superseded, fmt.Sprintf("it follows the newer seq %d", max(c.Pointer.Seq, c.Live.Seq))
+		s.Outcome, s.Reason = deployment.Superseded, fmt.Sprintf("it follows the newer seq %d", s.follows)
 	case d != nil && d.Seq == seq:
 		return s, false // under way
 	case c.Live.Seq == seq && c.Live.Hash == hash:
@@ -115,6 +120,34 @@ func judgeReceipt(c deployment.Receipt, seq uint64, hash string) (s ServerResult
 		return s, false
 	}
 	return s, true
+}
+
+// believe holds a server that says superseded to what the bucket has, whose highest seq is top: where nothing there is
+// newer than seq, no server that follows this bucket can be ahead of us.
+func believe(s ServerResult, seq, top uint64) ServerResult {
+	if s.Outcome == deployment.Superseded && top <= seq {
+		s.Outcome = deployment.Failed
+		s.Reason = fmt.Sprintf("it follows seq %d, which this bucket does not have; see towline recover on that server", s.follows)
+		if s.follows <= seq {
+			s.Reason = fmt.Sprintf("it says superseded, and this bucket has nothing newer than seq %d", seq)
+		}
+	}
+	return s
+}
+
+// checked is believe against the bucket as it is now. It may be called from several goroutines.
+func (r *run) checked(ctx context.Context, s ServerResult, seq uint64) ServerResult {
+	if s.Outcome != deployment.Superseded {
+		return s
+	}
+	quiet := &run{Parts: r.Parts, want: r.want}
+	quiet.Log = NewTextLog(io.Discard, false) // the run's own belongs to another goroutine
+	at, err := quiet.look(ctx)
+	if err != nil {
+		s.Outcome, s.Reason = deployment.Failed, release.CleanText(fmt.Sprintf("it says that it follows seq %d, which cannot be looked up: %v", s.follows, err), maxReason)
+		return s
+	}
+	return believe(s, seq, at.top.Pointer().Seq)
 }
 
 // status reads the pointer and all receipts.
@@ -160,6 +193,7 @@ func (r *run) status(ctx context.Context) error {
 			continue
 		}
 		s, known := judgeReceipt(c, p.Seq, p.Release.Hash)
+		s = believe(s, p.Seq, at.top.Pointer().Seq)
 		text := "on the way"
 		if known {
 			text = string(s.Outcome)

@@ -59,6 +59,8 @@ type ServerResult struct {
 
 	Events []deployment.Event `json:"-"` // steps that ended and the terminal event, cleaned
 	Log    []string           `json:"-"` // last lines of the unit's journal, cleaned
+
+	follows uint64 // the highest seq that it speaks of
 }
 
 // Phase is one phase and what it took.

@@ -153,6 +153,7 @@ func (r *run) watch(ctx context.Context, w *watch, file []byte, tell func(word))
 		default:
 			s, ok := judgeEvent(*last, seq, hash)
 			if ok {
+				s = r.checked(ctx, s, seq)
 				tell(word{result: &s})
 				return
 			}
@@ -192,6 +193,7 @@ func (r *run) poll(ctx context.Context, name string, seq uint64, hash string, te
 				}
 			}
 			if ok {
+				s = r.checked(ctx, s, seq)
 				tell(word{result: &s})
 				return
 			}

@@ -84,8 +84,10 @@ func TestWait(t *testing.T) {
 		{"held", []string{"servers", one}, story(end(deployment.Held)), nil, deployment.Held, "because", 5},
 		{"a word that no server may say", []string{"servers", one}, story(end("published")), nil, deployment.Failed, "because", 1},
 		{"healthy on another release", []string{"servers", one}, story(foreign), nil, deployment.Failed, "not of " + commit(1), 1},
-		{"a newer pointer won", []string{"servers", one}, story(newer), nil, deployment.Superseded, "because", 0},
-		{"superseded is red when asked", []string{"servers", one, "on-superseded", "fail"}, story(newer), nil, deployment.Superseded, "because", 1},
+		{"a newer pointer won", []string{"servers", one}, story(newer), "newer", deployment.Superseded, "because", 0},
+		{"a newer pointer that the bucket does not have", []string{"servers", one}, story(newer), nil, deployment.Failed, "it follows seq 2, which this bucket does not have; see towline recover", 1},
+		{"superseded by nothing", []string{"servers", one}, story(end(deployment.Superseded)), nil, deployment.Failed, "nothing newer than seq 1", 1},
+		{"superseded is red when asked", []string{"servers", one, "on-superseded", "fail"}, story(newer), "newer", deployment.Superseded, "because", 1},
 		{"silent to the end", []string{"servers", one}, silent, nil, deployment.TimedOut, "last seen: check started", 1},
 		{"unreachable and nameless", []string{"servers", one}, unreachable, nil, deployment.Failed, "unreachable", 1},
 		{"stream of an older pointer, nameless", []string{"servers", one}, story(older), nil, deployment.Failed, "spoke of seq 0", 1},
@@ -95,7 +97,8 @@ func TestWait(t *testing.T) {
 		{"receipt without its deployment", []string{"expect-servers", "web-1"}, nil, receipt(t, 1, commit(1), ""), deployment.Deployed, "", 0},
 		{"receipt of a roll back", []string{"expect-servers", "web-1"}, nil, receipt(t, 1, commit(0), deployment.RolledBack), deployment.RolledBack, "the receipt says so", 3},
 		{"receipt whose live release is another", []string{"expect-servers", "web-1"}, nil, receipt(t, 1, commit(0), deployment.Deployed), deployment.Failed, "now release", 1},
-		{"receipt of a newer pointer", []string{"expect-servers", "web-1"}, nil, receipt(t, 5, commit(5), deployment.Deployed), deployment.Superseded, "newer seq 5", 0},
+		{"receipt of a newer pointer", []string{"expect-servers", "web-1"}, nil, receipt(t, 2, commit(5), deployment.Deployed), deployment.Superseded, "newer seq 2", 0},
+		{"receipt of a pointer that the bucket does not have", []string{"expect-servers", "web-1"}, nil, receipt(t, 5, commit(5), deployment.Deployed), deployment.Failed, "seq 5, which this bucket does not have", 1},
 		{"receipt of a held server", []string{"expect-servers", "web-1"}, nil, heldBefore, deployment.Held, "audit", 5},
 		{"receipt of another app", []string{"expect-servers", "web-1"}, nil, stranger, deployment.TimedOut, "last seen: nothing", 1},
 		{"receipt that is none", []string{"expect-servers", "web-1"}, nil, "hello", deployment.TimedOut, "last seen: nothing", 1},
@@ -109,8 +112,14 @@ func TestWait(t *testing.T) {
 				s := newSite(t).with(tt.inputs...)
 				s.t = t
 				s.ping = agents{one: tt.agent}
-				if tt.receipt != nil {
+				if tt.receipt != nil && tt.receipt != "newer" {
 					s.leave(20*time.Second, tt.receipt)
+				}
+				if tt.want == deployment.Superseded { // by what another publisher wrote
+					time.AfterFunc(500*time.Millisecond, func() {
+						first := s.verify(s.bucket.get(release.HistoryKey("web", "production", 1)))
+						s.bucket.place(release.HistoryKey("web", "production", 2), s.pointerFile(2, first.Digest(), commit(5)))
+					})
 				}
 				p := s.parts(commit(1))
 				r, err := Run(t.Context(), p)
