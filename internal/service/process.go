@@ -28,7 +28,8 @@ const (
 )
 
 // Exec runs argv in dir and waits for it. It returns the last lines of its output, at most 40 and 64 KiB; a program
-// that ends with another status than 0 is an error that names the status.
+// that ends with another status than 0 is an error that names the status. One that is not there or cannot be executed
+// is an error without a sentinel, see startError; only a name that is not in PATH is fs.ErrNotExist.
 //
 // The program gets env and nothing of the caller's own environment; PATH, HOME, USER and LOGNAME are set where env
 // lacks them. argv[0] without a slash is looked up in PATH, one with a slash is relative to dir. With a user other
@@ -92,7 +93,7 @@ func run(ctx context.Context, c command, out io.Writer) error {
 	w.Close()
 	if err != nil {
 		r.Close()
-		return fmt.Errorf("%s: %w", op, startError(err))
+		return fmt.Errorf("%s: %s", op, startError(err))
 	}
 	drained := make(chan struct{})
 	go func() {
@@ -123,13 +124,15 @@ func run(ctx context.Context, c command, out io.Writer) error {
 	return nil
 }
 
-// startError drops the fork/exec prefix of os/exec, which repeats what the caller says.
-func startError(err error) error {
+// startError says why a program could not be started, without the fork/exec prefix of os/exec, which repeats what the
+// caller says. It is text only: a program that is missing or not executable belongs to the release as a rule, and must
+// not pass for a unit that is missing or that the agent may not restart.
+func startError(err error) string {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
-		return fmt.Errorf("%s: %w", pe.Path, pe.Err)
+		return fmt.Sprintf("%s: %v", pe.Path, pe.Err)
 	}
-	return err
+	return err.Error()
 }
 
 // ending says how a program ended.

@@ -43,9 +43,9 @@ func TestExec(t *testing.T) {
 		{name: "status", argv: sh("echo why; exit 3"), want: []string{"why"}, err: "run sh: exit status 3"},
 		{name: "signal", argv: sh("kill -SEGV $$"), err: "run sh: killed by signal 11 (segmentation fault)"},
 		{name: "not in PATH", argv: []string{"no-such-program"}, err: "run no-such-program: not found in PATH " + defaultPath, is: fs.ErrNotExist},
-		{name: "not there", argv: []string{"./no-such-hook"}, dir: dir, err: "run ./no-such-hook: ", is: fs.ErrNotExist},
-		{name: "not executable", argv: []string{"./plain"}, dir: dir, err: "run ./plain: ", is: fs.ErrPermission},
-		{name: "no directory", argv: sh("true"), dir: dir + "/none", err: "run sh: ", is: fs.ErrNotExist},
+		{name: "not there", argv: []string{"./no-such-hook"}, dir: dir, err: "run ./no-such-hook: ./no-such-hook: no such file"},
+		{name: "not executable", argv: []string{"./plain"}, dir: dir, err: "run ./plain: ./plain: permission denied"},
+		{name: "no directory", argv: sh("true"), dir: dir + "/none", err: "run sh: "},
 		{name: "nothing to run", err: "run: no command"},
 		{name: "own PATH", argv: []string{"hook"}, dir: dir, env: []string{"PATH=/nowhere:" + dir}, want: []string{"from " + dir}},
 		{name: "no user of that name", argv: sh("true"), user: "towline-nobody", err: "run sh: look up user towline-nobody"},
@@ -192,6 +192,27 @@ func TestCommand(t *testing.T) {
 	cancel()
 	if err := c.Restart(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
+	}
+}
+
+// A restart script that the new release lacks, or left without its mode bits, is the release's fault: it must not look
+// like a unit that the server lacks.
+func TestRestartScriptOfTheRelease(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "current"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "current", "plain"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for script, want := range map[string]string{"current/gone": "no such file", "current/plain": "permission denied"} {
+		err := NewCommand([]string{script}, dir).Restart(t.Context())
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", script, err, want)
+		}
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			t.Errorf("%s: got a sentinel of trouble of the server in %v", script, err)
+		}
 	}
 }
 
