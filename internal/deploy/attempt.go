@@ -31,6 +31,16 @@ var errSuperseded = errors.New("superseded")
 // and the error is ctx's: the next finish takes it up.
 func (e *Engine) finish(ctx context.Context) (deployment.Outcome, error) {
 	a := e.state.Attempt
+	untouched := a.Phase == deployment.Fetch || a.Phase == deployment.Unpack
+	switch {
+	case a.Phase == deployment.Confirm: // proven before the agent died
+		return e.confirm(ctx, a)
+	case untouched && a.Failure != "":
+		if a.Made {
+			e.discardTree(a)
+		}
+		return e.end(a, deployment.Failed, a.Failure)
+	}
 	if a.Failure == "" && (a.Phase == deployment.Fetch || a.Phase == deployment.Unpack) {
 		err := e.stage(ctx, a)
 		switch {
@@ -41,7 +51,8 @@ func (e *Engine) finish(ctx context.Context) (deployment.Outcome, error) {
 			return "", ctx.Err()
 		default:
 			var hook *hookError
-			a.Guilty = errors.As(err, &hook) || errors.Is(err, release.ErrVerify)
+			a.Refused = errors.Is(err, release.ErrVerify)
+			a.Guilty = errors.As(err, &hook) || a.Refused
 			return e.end(a, deployment.Failed, err.Error())
 		}
 	}
@@ -55,7 +66,7 @@ func (e *Engine) finish(ctx context.Context) (deployment.Outcome, error) {
 		}
 	}
 	// From here the old release is put back whatever happens to ctx; only the time is bounded.
-	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*e.RestartWithin+5*time.Minute)
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.UndoWithin)
 	defer cancel()
 	return e.rollBack(undo, a)
 }
@@ -103,17 +114,24 @@ func (e *Engine) watch(ctx context.Context, a *attempt) (context.Context, func()
 		defer close(done)
 		timer := time.NewTicker(max(e.Poll, time.Second))
 		defer timer.Stop()
+		rung := false
+		defer func() {
+			if rung { // what rang may have been more than a newer seq: a restored pointer, a plain one
+				e.Wake()
+			}
+		}()
 		for {
 			select {
 			case <-work.Done():
 				return
 			case <-e.wake:
+				rung = true
 			case <-timer.C:
 			}
 			v, _, err := e.look(work)
 			if err == nil && a.Digest != "" && !v.Plain() && v.Pointer().Seq > a.Pointer.Seq && v.Pointer().Seq > e.highSeq() {
 				cancel(errSuperseded)
-				e.Wake()
+				rung = true
 				return
 			}
 		}
@@ -334,10 +352,34 @@ func (e *Engine) makeLive(ctx context.Context, name string) (deployment.UnitStat
 	}
 	restart, cancel := context.WithTimeout(ctx, e.RestartWithin)
 	defer cancel()
-	return before, e.Service.Restart(restart)
+	if err := e.Service.Restart(restart); err != nil {
+		return before, &restartError{err}
+	}
+	return before, nil
 }
 
-// fails notes why the release is to be undone, with the unit's last lines, unless it is only ctx that ended.
+// fault is an error of the health gate or of a restart that may say something about the release. Any other error says only
+// that nobody could tell.
+type fault interface {
+	error
+	ReleaseFault() bool
+}
+
+// restartError is a restart that did not work, which is the release's fault unless the agent may not restart the unit or
+// there is none.
+type restartError struct{ err error }
+
+func (r *restartError) Error() string      { return r.err.Error() }
+func (r *restartError) Unwrap() error      { return r.err }
+func (r *restartError) ReleaseFault() bool { return !impossible(r.err) }
+
+// impossible reports errors of a restart that say nothing about the release.
+func impossible(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)
+}
+
+// fails notes why the release is to be undone, with the unit's last lines, unless it is only ctx that ended. Only a failed
+// unit or probe is held against the release; the disk, the bus and polkit are not.
 func (e *Engine) fails(ctx context.Context, a *attempt, step deployment.Step, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -347,9 +389,9 @@ func (e *Engine) fails(ctx context.Context, a *attempt, step deployment.Step, er
 		lines = append(lines, "(the unit's log cannot be read: "+lerr.Error()+")")
 	}
 	e.emit(a, deployment.Event{Step: step, State: deployment.StepFail, Message: err.Error(), Log: lines})
-	// That the agent may not restart the unit, or that there is none, says nothing about the release.
-	blameless := errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)
-	if serr := e.change(func(*ledger) { a.Failure, a.Blameless, a.Guilty, a.Log = err.Error(), blameless, !blameless, lines }); serr != nil {
+	var f fault
+	guilty := errors.As(err, &f) && f.ReleaseFault()
+	if serr := e.change(func(*ledger) { a.Failure, a.Blameless, a.Guilty, a.Log = err.Error(), !guilty, guilty, lines }); serr != nil {
 		e.Log.Error("write state before undoing", "app", e.Key, "error", serr)
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/towline/towline/internal/deployment"
@@ -52,6 +53,11 @@ func (e *Engine) command(ctx context.Context, c command) (deployment.Result, err
 	if e.locked != nil && c.verb != "recover" {
 		return deployment.Result{}, e.locked
 	}
+	if e.state.Attempt != nil { // an earlier process left it; its outcome comes first
+		if _, err := e.finish(ctx); err != nil {
+			return deployment.Result{}, err
+		}
+	}
 	switch c.verb {
 	case "deploy":
 		if c.body.Version == "" {
@@ -91,16 +97,13 @@ func (e *Engine) deployPointer(ctx context.Context, body deployment.Command) (de
 		return deployment.Result{}, fmt.Errorf("%w: %s", ErrHeld, e.state.Held)
 	}
 	if body.Force {
-		held := e.state.Held
-		if err := e.change(func(l *ledger) { l.Held, l.Override, l.Settled = "", "", false }); err != nil {
+		if err := e.change(func(l *ledger) { l.Override, l.Settled = "", false }); err != nil {
 			return deployment.Result{}, err
 		}
 		e.clearRetry()
-		defer func() {
-			if held != "" { // the hold comes back for what arrives next
-				_ = e.change(func(l *ledger) { l.Held = held })
-			}
-		}()
+		// A hold stays for what arrives next.
+		e.force = true
+		defer func() { e.force = false }()
 	}
 	out, err := e.ensure(ctx)
 	if err != nil {
@@ -170,14 +173,14 @@ func (e *Engine) local(ctx context.Context, a *attempt, reason string) (deployme
 		return deployment.Result{}, err
 	}
 	a.From = live.Name
-	err = e.change(func(l *ledger) {
-		l.Count++
-		if l.Followed != "" {
-			l.Override = l.Followed
-		}
-		l.Attempt = a
-	})
-	if err != nil {
+	before := e.state.Override
+	e.mu.Lock()
+	e.state.Override = e.state.Followed // written with the attempt
+	e.mu.Unlock()
+	if err := e.take(a); err != nil {
+		e.mu.Lock()
+		e.state.Override = before
+		e.mu.Unlock()
 		return deployment.Result{}, err
 	}
 	message := "asked for on this server"
@@ -232,7 +235,13 @@ func (e *Engine) unlock(body deployment.Command) (deployment.Result, error) {
 	if err != nil {
 		return deployment.Result{}, err
 	}
-	err = e.change(func(l *ledger) { *l = ledger{HighSeq: body.AcceptSeq}; l.adopt(names) })
+	// Numbers go on after the records that are still there: the newest of them must stay the newest.
+	count := uint64(0)
+	if records, err := e.Journal.Records(1); err == nil && len(records) == 1 {
+		number, _, _ := strings.Cut(records[0].ID, "-")
+		count, _ = strconv.ParseUint(number, 10, 64)
+	}
+	err = e.change(func(l *ledger) { *l = ledger{HighSeq: body.AcceptSeq, Count: count}; l.adopt(names) })
 	if err != nil {
 		return deployment.Result{}, err
 	}

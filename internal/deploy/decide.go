@@ -76,7 +76,7 @@ func decideRevert(l *ledger, a accepted, modified time.Time, refused bool, seen 
 		return decision{verdict: refuse, reason: fmt.Sprintf("the pointer went back to seq %d, and reverts are refused here", a.Seq)}
 	case !l.healthyOnce(a.ID):
 		return decision{verdict: refuse, reason: fmt.Sprintf("the pointer went back to seq %d, whose release was never healthy on this server", a.Seq)}
-	case !modified.IsZero() && !modified.Before(l.Modified):
+	case !modified.IsZero() && !l.Modified.IsZero() && !modified.Before(l.Modified):
 		return decision{verdict: follow, revert: true}
 	case seen.digest == a.Digest && seen.looks >= staleLooks && now.Sub(seen.first) >= staleAfter:
 		return decision{verdict: follow, revert: true}

@@ -22,12 +22,14 @@ var (
 	ErrAmbiguous = errors.New("ambiguous")
 	// ErrHeld says that the app is on hold.
 	ErrHeld = errors.New("on hold")
+	// ErrUnread says that no pointer has been read yet: nothing is published, or the bucket did not answer so far.
+	ErrUnread = errors.New("no pointer has been read yet")
 	// ErrLocked says that the engine's memory is gone while releases exist: nothing is installed from afar until a person
 	// has looked.
 	ErrLocked = errors.New("remote installs are locked")
 )
 
-// Options are what an engine is made of. All parts are needed; Hooks may be empty.
+// Options are what an engine is made of. All parts but Alive and Hooks are needed.
 type Options struct {
 	Key          string // the app's name in the agent's configuration
 	App          string
@@ -40,11 +42,13 @@ type Options struct {
 	Keep           int           // release directories to keep, at least 2
 	Shared         []string      // paths linked to shared/ in every release
 	RestartWithin  time.Duration // for one restart of the unit; 0 means two minutes
+	UndoWithin     time.Duration // for putting the previous release back, its check included; 0 means ten minutes
 
 	Source  Source
 	Tree    Tree
 	Service Service
 	Check   Checker
+	Alive   Alive // nil: a release that was proven healthy once is taken for well
 	Hooks   Hooks
 	Journal Journal
 	Unpack  Unpacker
@@ -67,6 +71,7 @@ type Engine struct {
 	errs    int       // looks in a row that failed
 	retryAt time.Time // when a failed deployment may be tried again
 	retries int
+	force   bool // the command that runs now overrules a hold
 
 	mu      sync.Mutex
 	state   ledger
@@ -81,6 +86,9 @@ type Engine struct {
 func New(o Options) (*Engine, error) {
 	if o.RestartWithin == 0 {
 		o.RestartWithin = 2 * time.Minute
+	}
+	if o.UndoWithin == 0 {
+		o.UndoWithin = 10 * time.Minute
 	}
 	e := &Engine{Options: o, wake: make(chan struct{}, 1), commands: make(chan command)}
 	data, err := o.Journal.Load()
@@ -264,17 +272,18 @@ func (e *Engine) lookAndAct(ctx context.Context) (deployment.Outcome, error) {
 // again deals with a look that saw the payload that is followed already.
 func (e *Engine) again(ctx context.Context, v release.Verified, modified time.Time) (deployment.Outcome, error) {
 	s := &e.state
-	if !modified.IsZero() && !modified.Equal(s.Modified) && s.Modified.IsZero() {
-		// It came by ping first; now it is known when it was written.
+	if modified.After(s.Modified) {
+		// It came by ping first and now it is known when it was written, or it was written again.
 		if err := e.change(func(l *ledger) { l.Modified = modified }); err != nil {
 			return "", err
 		}
 	}
 	switch {
-	case s.Held != "":
+	case s.Held != "" && !e.force:
 		e.say("on hold: " + s.Held)
 	case s.Override == v.Digest():
 		e.say("a command on this server overrides the pointer; resume follows it again")
+		return deployment.Held, nil
 	case !s.Settled && !time.Now().Before(e.retryAt):
 		return e.begin(ctx, v)
 	case !s.Settled:
@@ -291,7 +300,7 @@ func (e *Engine) again(ctx context.Context, v release.Verified, modified time.Ti
 
 // pursue takes up a payload that is to be followed.
 func (e *Engine) pursue(ctx context.Context, v release.Verified, modified time.Time) (deployment.Outcome, error) {
-	if held := e.state.Held; held != "" {
+	if held := e.state.Held; held != "" && !e.force {
 		e.say("on hold: " + held)
 		return e.reportHeld(v, held)
 	}
@@ -310,12 +319,33 @@ func (e *Engine) begin(ctx context.Context, v release.Verified) (deployment.Outc
 	a := e.attempt(p)
 	a.Digest, a.Plain, a.From = v.Digest(), v.Plain(), live.Name
 	if err == nil && live.Healthy && live.ID == identity(p, v.Plain()) {
-		return e.unchanged(a, live)
+		var unwell error
+		if e.Alive != nil {
+			unwell = e.Alive(ctx, live.Hash)
+		}
+		if unwell == nil {
+			return e.unchanged(a, live)
+		}
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		e.Log.Warn("the same artifact is live but not well; it is activated again", "app", e.Key, "reason", unwell)
 	}
-	if err := e.change(func(l *ledger) { l.Count++; l.Attempt = a; l.known(a) }); err != nil {
+	if err := e.take(a); err != nil {
 		return "", err
 	}
 	return e.finish(ctx)
+}
+
+// take writes the attempt down. When that fails it is not begun, now or later.
+func (e *Engine) take(a *attempt) error {
+	err := e.change(func(l *ledger) { l.Count++; l.Attempt = a; l.known(a) })
+	if err != nil {
+		e.mu.Lock()
+		e.state.Attempt = nil
+		e.mu.Unlock()
+	}
+	return err
 }
 
 // attempt makes a new, empty attempt.

@@ -277,7 +277,7 @@ func TestRollbackByCommand(t *testing.T) {
 		t.Errorf("back before the first: got %v, want fs.ErrNotExist", err)
 	}
 	r.start()
-	r.once(deployment.Deployed)
+	r.once(deployment.Held)
 	r.live("aaaaaaa") // the pointer still says ccccccc, and is overridden, by a new process too
 	if got := r.engine.Receipt().Held; !strings.Contains(got, "overridden") {
 		t.Errorf("held: got %q", got)

@@ -44,6 +44,7 @@ type accepted struct {
 	Date    string             `json:"date,omitempty"`
 	SHA256  string             `json:"sha256,omitempty"`
 	Healthy bool               `json:"healthy,omitempty"` // its release has been live and healthy here
+	Refused bool               `json:"refused,omitempty"` // its artifact failed verification
 	Outcome deployment.Outcome `json:"outcome,omitempty"`
 }
 
@@ -78,6 +79,8 @@ type attempt struct {
 	Interruptions int                `json:"interruptions,omitempty"`
 	Started       time.Time          `json:"started"`
 	Pulled        int64              `json:"pulled,omitempty"`
+	N             int                `json:"n,omitempty"`       // number of the last event
+	Refused       bool               `json:"refused,omitempty"` // the artifact failed verification
 	Events        []deployment.Event `json:"events,omitempty"`
 }
 
@@ -194,6 +197,15 @@ func (l *ledger) arrived(name string, number uint64, now time.Time) {
 		}
 	}
 	l.Since = now
+}
+
+// unwell notes that the release of the tree, healthy once, is not now.
+func (l *ledger) unwell(name string) {
+	for i := range l.Trees {
+		if l.Trees[i].Name == name {
+			l.Trees[i].Healthy = false
+		}
+	}
 }
 
 // previous is the identity of the release that was live before the release id first became live here, "" when there was

@@ -64,6 +64,9 @@ type Service interface {
 // before it was restarted; report gets a line whenever something changes. An error says why it is not healthy.
 type Checker func(ctx context.Context, before deployment.UnitState, hash string, report func(string)) error
 
+// Alive is nil if the app, as it runs now, is well: its unit is active and its probe answers for the release with this hash.
+type Alive func(ctx context.Context, hash string) error
+
 // Hooks are the configured hooks by name: before-activate, after-healthy. Each runs in the release directory and returns
 // its output.
 type Hooks map[string]func(ctx context.Context, dir string) ([]string, error)

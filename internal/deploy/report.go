@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -11,6 +10,10 @@ import (
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/release"
 )
+
+// maxActivations is how often a deployment that failed after the switch, through no fault of the release, is tried again by
+// itself: each try restarts the app.
+const maxActivations = 5
 
 // maxEvents bounds the story of one deployment; what comes beyond it, but for the terminal event, is dropped.
 const maxEvents = 500
@@ -22,11 +25,8 @@ func (e *Engine) emit(a *attempt, ev deployment.Event) { e.tell(e.add(a, ev)) }
 func (e *Engine) add(a *attempt, ev deployment.Event) deployment.Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	n := 1
-	if k := len(a.Events); k > 0 {
-		n = a.Events[k-1].N + 1
-	}
-	ev.N, ev.Time, ev.Deployment = n, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), a.ID
+	a.N++
+	ev.N, ev.Time, ev.Deployment = a.N, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), a.ID
 	ev.App, ev.Server, ev.Seq, ev.Hash = e.App, e.Server, a.Pointer.Seq, a.Pointer.Release.Hash
 	if len(a.Events) < maxEvents || ev.Terminal() {
 		a.Events = append(a.Events, ev)
@@ -119,7 +119,6 @@ func (e *Engine) confirm(ctx context.Context, a *attempt) (deployment.Outcome, e
 func (e *Engine) unchanged(a *attempt, live tree) (deployment.Outcome, error) {
 	err := e.change(func(l *ledger) {
 		l.Count++
-		l.Attempt = a
 		l.note(a.Digest, func(x *accepted) { x.Healthy = true })
 	})
 	if err != nil {
@@ -138,7 +137,7 @@ func (e *Engine) reportHeld(v release.Verified, why string) (deployment.Outcome,
 		return deployment.Held, nil
 	}
 	a := e.attempt(v.Pointer())
-	if err := e.change(func(l *ledger) { l.Count++; l.Attempt = a }); err != nil {
+	if err := e.change(func(l *ledger) { l.Count++ }); err != nil {
 		return "", err
 	}
 	return e.end(a, deployment.Held, why)
@@ -147,8 +146,9 @@ func (e *Engine) reportHeld(v release.Verified, why string) (deployment.Outcome,
 // end gives the attempt its outcome: state, terminal event, record, receipt.
 func (e *Engine) end(a *attempt, out deployment.Outcome, reason string) (deployment.Outcome, error) {
 	// Trouble of the server, the bucket or the network is tried again; a release that was at fault is not.
-	settled := true
-	if out == deployment.Failed && a.Digest != "" && !a.Guilty {
+	settled := out != deployment.Superseded
+	touched := a.Phase != deployment.Fetch && a.Phase != deployment.Unpack
+	if out == deployment.Failed && a.Digest != "" && !a.Guilty && !(touched && e.retries >= maxActivations) {
 		settled = false
 		e.retries++
 		e.retryAt = time.Now().Add(min(30*time.Second<<min(e.retries-1, 4), 5*time.Minute))
@@ -166,7 +166,7 @@ func (e *Engine) end(a *attempt, out deployment.Outcome, reason string) (deploym
 		l.Attempt = nil
 		if a.Digest != "" && a.Digest == l.Followed {
 			l.Settled = settled
-			l.note(a.Digest, func(x *accepted) { x.Outcome = out })
+			l.note(a.Digest, func(x *accepted) { x.Outcome, x.Refused = out, a.Refused })
 		}
 	}); err == nil {
 		err = cerr
@@ -221,7 +221,7 @@ func (e *Engine) Receipt() deployment.Receipt {
 	} else if live != "" {
 		t, known := s.treeNamed(live)
 		r.Live = deployment.ReceiptLive{Seq: t.Seq, Hash: t.Hash}
-		if f.ID == t.ID && known {
+		if f.ID == t.ID && known && t.Healthy {
 			r.Live.Seq = f.Seq // the same artifact under a later seq
 		}
 		if !s.Since.IsZero() && t.Healthy {
@@ -281,6 +281,13 @@ func (e *Engine) releases() []deployment.Release {
 	return out
 }
 
+// Refused reports whether the artifact of the followed pointer failed verification here.
+func (e *Engine) Refused() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.state.followed().Refused
+}
+
 // Ready is nil when the app could be deployed now, else why not.
 func (e *Engine) Ready(ctx context.Context) error {
 	e.mu.Lock()
@@ -299,9 +306,9 @@ func (e *Engine) Ready(ctx context.Context) error {
 	defer e.mu.Unlock()
 	if e.looked.IsZero() {
 		if e.status != "" {
-			return errors.New(e.status)
+			return fmt.Errorf("%w: %s", ErrUnread, e.status)
 		}
-		return errors.New("the pointer has not been read yet")
+		return ErrUnread
 	}
 	return nil
 }

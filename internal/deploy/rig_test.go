@@ -46,6 +46,9 @@ type rig struct {
 	onRestart func()
 	events    []deployment.Event
 	receipts  []deployment.Receipt
+	dead      error // what Alive answers
+	gateErr   error // what the health gate answers although it is no verdict
+	stateErr  error
 	hooks     []string
 	hookErr   error
 
@@ -83,6 +86,7 @@ func (r *rig) start() {
 	o := Options{
 		Key: "web", App: "web", Environment: "production", Server: "s1", AgentVersion: release.Version,
 		Poll: 30 * time.Second, Keep: 3, Source: r, Tree: tree, Service: r, Check: r.check, Journal: j, Unpack: r.unpack,
+		Alive:     func(context.Context, string) error { return r.dead },
 		OnEvent:   func(ev deployment.Event) { r.mu.Lock(); r.events = append(r.events, ev); r.mu.Unlock() },
 		OnReceipt: func(x deployment.Receipt) { r.mu.Lock(); r.receipts = append(r.receipts, x); r.mu.Unlock() },
 		Log:       slog.New(slog.NewTextHandler(io.Discard, nil)),
@@ -251,7 +255,7 @@ func (r *rig) Restart(context.Context) error {
 func (r *rig) Stop(context.Context) error { r.stops++; r.running = ""; return nil }
 
 func (r *rig) State(context.Context) (deployment.UnitState, error) {
-	return deployment.UnitState{}, nil
+	return deployment.UnitState{}, r.stateErr
 }
 
 func (r *rig) Log(context.Context, int) ([]string, error) {
@@ -264,18 +268,27 @@ func (r *rig) check(ctx context.Context, _ deployment.UnitState, hash string, _ 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if r.gateErr != nil {
+		return r.gateErr
+	}
 	data, err := os.ReadFile(filepath.Join(r.running, "hash"))
 	if err != nil {
 		return err
 	}
 	if string(data) != hash {
-		return fmt.Errorf("answered %s, want %s", data, hash)
+		return unhealthy(fmt.Sprintf("answered %s, want %s", data, hash))
 	}
 	if r.sick[hash] {
-		return errors.New("GET /version: 500")
+		return unhealthy("GET /version: 500")
 	}
 	return nil
 }
+
+// unhealthy is a verdict, as package health gives it.
+type unhealthy string
+
+func (u unhealthy) Error() string    { return string(u) }
+func (unhealthy) ReleaseFault() bool { return true }
 
 func (r *rig) hook(name, dir string) ([]string, error) {
 	r.hooks = append(r.hooks, name+" "+filepath.Base(dir))

@@ -25,8 +25,11 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 	if err != nil {
 		lines, _ := e.Service.Log(ctx, logLines)
 		e.emit(a, deployment.Event{Step: deployment.RollBack, State: deployment.StepFail, Message: err.Error(), Log: lines})
-		if a.Blameless {
+		if a.Blameless && impossible(err) { // the unit could be restarted neither way, so what runs is what ran
 			return e.end(a, deployment.Failed, a.Failure)
+		}
+		if cerr := e.change(func(l *ledger) { l.unwell(a.From) }); cerr != nil {
+			e.Log.Error("write state", "app", e.Key, "error", cerr)
 		}
 		return e.end(a, deployment.Broken, fmt.Sprintf("%s; then the previous release %s: %v", a.Failure, release.ShortHash(from.Hash), err))
 	}
@@ -49,7 +52,7 @@ func (e *Engine) rollBackToNothing(ctx context.Context, a *attempt) (deployment.
 	}
 	if err != nil {
 		e.step(a, deployment.RollBack, deployment.StepFail, err.Error())
-		if a.Blameless {
+		if a.Blameless && impossible(err) {
 			return e.end(a, deployment.Failed, a.Failure)
 		}
 		return e.end(a, deployment.Broken, fmt.Sprintf("%s; and stopping it: %v", a.Failure, err))

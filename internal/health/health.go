@@ -34,6 +34,9 @@ type Failure struct {
 // Error returns the reason.
 func (f *Failure) Error() string { return f.Reason }
 
+// ReleaseFault marks the failure as a verdict about the release, unlike errors that only say that nobody could tell.
+func (f *Failure) ReleaseFault() bool { return true }
+
 // shown is how much of a foreign text is shown, in runes.
 const shown = 200
 
