@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/towline/towline/test/parts"
 )
 
 func open(t *testing.T) *Dir {
@@ -231,6 +233,63 @@ func TestSharedPathProblems(t *testing.T) {
 		if err := d.Discard(stage); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// The app's user may put links into shared/: an agent that is root makes nothing behind them and gives nothing away.
+func TestSharedPathsThroughLinks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		parts.Skip(t, "root, to make shared paths")
+	}
+	const uid, gid = 4711, 4712
+	owner := func(path string) (uid, gid uint32) {
+		t.Helper()
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		return st.Uid, st.Gid
+	}
+	outside := t.TempDir()
+	d, err := Open(Options{Path: filepath.Join(t.TempDir(), "app"), UID: uid, GID: gid})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	inside := filepath.Join(d.shared(), "inside")
+	if err := os.Mkdir(inside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{
+		"parent": outside, "deep": outside, "near": "inside", "dangling": filepath.Join(outside, "new"), "file": filepath.Join(outside, "passwd"),
+	} {
+		if err := os.Symlink(to, filepath.Join(d.shared(), link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, shared := range []string{"parent/made/", "parent/.env", "deep/a/b/", "near/made/", "near/.env", "dangling/", "dangling/a/", "file"} {
+		err := d.ensureShared(strings.TrimSuffix(shared, "/"), strings.HasSuffix(shared, "/"))
+		if err == nil || !strings.Contains(err.Error(), "symbolic link") {
+			t.Errorf("%s: got %v, want that a link is in the way", shared, err)
+		}
+	}
+	for _, dir := range []string{outside, inside} {
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+			t.Errorf("got %v in %s, want nothing", entries, dir)
+		}
+		if u, g := owner(dir); u != 0 || g != 0 {
+			t.Errorf("%s was given to %d:%d", dir, u, g)
+		}
+	}
+	release(t, d, "1-aaaaaaaaaaaa", "var/data/", "etc/app/.env", "uploads/", ".env")
+	for _, path := range []string{"var", "var/data", "etc/app", "etc/app/.env", "uploads", ".env"} {
+		if u, g := owner(filepath.Join(d.shared(), path)); u != uid || g != gid {
+			t.Errorf("%s: got owner %d:%d, want %d:%d", path, u, g, uid, gid)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(d.shared(), ".env")); err != nil || info.Mode().Perm()&0o007 != 0 {
+		t.Errorf(".env: got %v, %v, want a file that not everybody reads", info, err)
 	}
 }
 

@@ -112,7 +112,8 @@ func (d *Dir) linkShared(release, shared string) error {
 }
 
 // ensureShared makes an absent shared path if the agent is root and can give it to the app's user; otherwise its absence
-// is an error, since a file made here would be one that the app cannot write.
+// is an error, since a file made here would be one that the app cannot write. What is there already is left as it is, a
+// link that the administrator made to another disk too.
 func (d *Dir) ensureShared(rel string, isDir bool) error {
 	path := filepath.Join(d.shared(), rel)
 	info, err := os.Stat(path)
@@ -129,33 +130,115 @@ func (d *Dir) ensureShared(rel string, isDir bool) error {
 	case os.Geteuid() != 0:
 		return fmt.Errorf("%s does not exist: %w; make it, and give it to the user that the app runs as", path, fs.ErrNotExist)
 	}
-	parts := strings.Split(rel, "/")
-	for i := range parts[:len(parts)-1] {
-		if err := d.makeShared(filepath.Join(d.shared(), filepath.Join(parts[:i+1]...)), true); err != nil {
-			return err
-		}
-	}
-	if err := d.makeShared(path, isDir); err != nil {
+	// The app's user writes under shared/ and may put a link anywhere in it: nothing is made or given away through one.
+	at, err := os.OpenRoot(d.shared())
+	if err != nil {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(path))
+	defer func() { _ = at.Close() }()
+	parents := strings.Split(filepath.Dir(rel), "/")
+	for i, name := range parents {
+		if name == "." {
+			break
+		}
+		below, err := d.enterShared(at, name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(d.shared(), filepath.Join(parents[:i+1]...)), err)
+		}
+		_ = at.Close()
+		at = below
+	}
+	if err := d.makeShared(at, filepath.Base(rel), isDir); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return syncRoot(at)
 }
 
-func (d *Dir) makeShared(path string, isDir bool) error {
-	if isDir {
-		if err := os.Mkdir(path, 0o755); errors.Is(err, fs.ErrExist) {
-			return nil
-		} else if err != nil {
-			return err
+// enterShared opens the directory of that name in at, made if it is absent.
+func (d *Dir) enterShared(at *os.Root, name string) (*os.Root, error) {
+	switch info, err := at.Lstat(name); {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := d.makeShared(at, name, true); err != nil {
+			return nil, err
 		}
-	} else {
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|syscall.O_NOFOLLOW, 0o640)
-		if err != nil {
-			return err
+		if err := syncRoot(at); err != nil {
+			return nil, err
 		}
-		if err := f.Close(); err != nil {
-			return err
-		}
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() == fs.ModeSymlink:
+		return nil, errLinked
 	}
-	return os.Lchown(path, d.uid, d.gid)
+	below, err := at.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := sameEntry(at, name, func() (fs.FileInfo, error) { return below.Stat(".") }); err != nil {
+		_ = below.Close()
+		return nil, err
+	}
+	return below, nil
+}
+
+// errLinked says that what is to be made lies behind a symbolic link.
+var errLinked = errors.New("it is a symbolic link, and the agent makes nothing through one; make what is missing behind it yourself, " +
+	"and give it to the user that the app runs as")
+
+// makeShared makes one directory or file in at and gives it to the app's user, by its descriptor: whoever may write in at
+// could put something else under the name.
+func (d *Dir) makeShared(at *os.Root, name string, isDir bool) (err error) {
+	flag := os.O_CREATE | os.O_EXCL | os.O_WRONLY
+	if isDir {
+		if err := at.Mkdir(name, 0o755); err != nil {
+			return made(at, name, err)
+		}
+		flag = os.O_RDONLY | syscall.O_DIRECTORY
+	}
+	f, err := at.OpenFile(name, flag|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o640)
+	if err != nil {
+		return made(at, name, err)
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	if err := sameEntry(at, name, f.Stat); err != nil {
+		return err
+	}
+	return f.Chown(d.uid, d.gid)
+}
+
+// made turns the error of making name in at into a clear one where a link is in the way.
+func made(at *os.Root, name string, err error) error {
+	if info, lerr := at.Lstat(name); lerr == nil && info.Mode().Type() == fs.ModeSymlink {
+		return errLinked
+	}
+	return err
+}
+
+// sameEntry is an error if what was opened as name in at is not the entry of that name itself.
+func sameEntry(at *os.Root, name string, opened func() (fs.FileInfo, error)) error {
+	got, err := opened()
+	if err != nil {
+		return err
+	}
+	entry, err := at.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(got, entry) {
+		return errLinked
+	}
+	return nil
+}
+
+// syncRoot makes the entries of a directory durable.
+func syncRoot(at *os.Root) error {
+	f, err := at.Open(".")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
