@@ -3,6 +3,7 @@
 //	<dir>/releases/<seq>-<hash12>/   complete releases; nothing in them changes after they got their name
 //	<dir>/releases/.stage-…          a release being made; never trusted, always discarded or finished
 //	<dir>/current -> releases/…      what is live: replaced in one rename, so it names the old release or the new one
+//	<dir>/next -> releases/…         where a hook or probe of the app runs, only while it does
 //	<dir>/shared/                    what outlives releases; linked into each
 //	<dir>/incoming/                  downloads under way
 //	<dir>/lock                       held by the one agent that works here
@@ -132,6 +133,18 @@ func (d *Dir) Switch(name string) error {
 // Clear removes current: nothing is live.
 func (d *Dir) Clear() error { return durable.Remove(filepath.Join(d.path, "current")) }
 
+// Next leads the link next to the release, durably and in one step: it is the working directory of the units that run
+// the app's hooks and probes, for a release that may not be live yet. ClearNext ends it.
+func (d *Dir) Next(name string) error {
+	if !releaseName.MatchString(name) || !d.Has(name) {
+		return fmt.Errorf("lead next to release %q: %w", name, fs.ErrNotExist)
+	}
+	return durable.Symlink("releases/"+name, filepath.Join(d.path, "next"))
+}
+
+// ClearNext removes next. An absent one is no error.
+func (d *Dir) ClearNext() error { return durable.Remove(filepath.Join(d.path, "next")) }
+
 // Names lists the releases on disk, in no order that means anything.
 func (d *Dir) Names() ([]string, error) {
 	entries, err := os.ReadDir(d.releases())
@@ -170,9 +183,12 @@ func (d *Dir) Remove(name string) error {
 	return nil
 }
 
-// Sweep discards every stage and every release that keep does not want, except the live one. It is for start-up, when
-// nothing is under way.
+// Sweep discards every stage, next, and every release that keep does not want, except the live one. It is for start-up,
+// when nothing is under way.
 func (d *Dir) Sweep(keep func(name string) bool) error {
+	if err := d.ClearNext(); err != nil {
+		return fmt.Errorf("sweep releases: %w", err)
+	}
 	entries, err := os.ReadDir(d.releases())
 	if err != nil {
 		return fmt.Errorf("sweep releases: %w", err)

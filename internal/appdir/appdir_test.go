@@ -169,6 +169,49 @@ func TestSweepLeavesWhatIsKeptAndLive(t *testing.T) {
 	}
 }
 
+func TestNextLeadsToAnyRelease(t *testing.T) {
+	d := open(t)
+	release(t, d, "1-aaaaaaaaaaaa")
+	release(t, d, "2-bbbbbbbbbbbb")
+	if err := d.Switch("1-aaaaaaaaaaaa"); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(d.Path(), "next")
+	for _, want := range []string{"2-bbbbbbbbbbbb", "1-aaaaaaaaaaaa", "1-aaaaaaaaaaaa"} {
+		if err := d.Next(want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(link, "name")); err != nil || string(got) != want {
+			t.Errorf("next/name: got %q, %v, want %q", got, err, want)
+		}
+	}
+	for _, name := range []string{"3-cccccccccccc", "", "../shared"} {
+		if err := d.Next(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("next to %q: got %v, want fs.ErrNotExist", name, err)
+		}
+	}
+	if got, err := d.Current(); got != "1-aaaaaaaaaaaa" || err != nil {
+		t.Errorf("got %q, %v live", got, err)
+	}
+	for range 2 {
+		if err := d.ClearNext(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(link); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("cleared: got %v, want no link", err)
+		}
+	}
+	if err := d.Next("2-bbbbbbbbbbbb"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sweep(func(string) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(link); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("swept: got %v, want no link", err)
+	}
+}
+
 func TestSharedPathsAreLinked(t *testing.T) {
 	d := open(t)
 	for _, dir := range []string{"uploads", "var/data"} {
