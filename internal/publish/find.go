@@ -1,16 +1,15 @@
 package publish
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"slices"
 	"strings"
-	"time"
+	"sync"
 
-	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/release"
 )
 
@@ -25,7 +24,7 @@ func (r *run) find(ctx context.Context, at position) (release.Manifest, error) {
 		if err != nil {
 			return release.Manifest{}, err
 		}
-		return r.manifest(ctx, release.ManifestKey(r.Options.Prefix, p.Release.Hash, p.Artifact.SHA256))
+		return r.vouched(ctx, at, release.ManifestKey(r.Options.Prefix, p.Release.Hash, p.Artifact.SHA256))
 	}
 	keys, err := r.Bucket.List(ctx, release.ReleasesPrefix(r.Options.Prefix)+wanted)
 	if err != nil {
@@ -58,10 +57,15 @@ func (r *run) find(ctx context.Context, at position) (release.Manifest, error) {
 		}
 		return release.Manifest{}, fmt.Errorf("%w: %s", ErrUnknownRelease, text)
 	}
-	// One version packed several times: the newest is meant.
+	// One version packed several times: the newest is meant, of those that were signed by keys that we trust.
 	var newest release.Manifest
+	var refused error
 	for _, key := range found {
-		m, err := r.manifest(ctx, key)
+		m, err := r.vouched(ctx, at, key)
+		if errors.Is(err, release.ErrVerify) {
+			refused = err
+			continue
+		}
 		if err != nil {
 			return release.Manifest{}, err
 		}
@@ -69,7 +73,29 @@ func (r *run) find(ctx context.Context, at position) (release.Manifest, error) {
 			newest = m
 		}
 	}
+	if newest.Created == "" {
+		return newest, refused
+	}
 	return newest, nil
+}
+
+// vouched reads one release object. Release objects are shared by all environments and signed by whoever made the
+// first: where the key is not one of ours, the newest entry of our own history that names the same release stands for it.
+func (r *run) vouched(ctx context.Context, at position, key string) (release.Manifest, error) {
+	m, err := r.manifest(ctx, key)
+	if !errors.Is(err, release.ErrVerify) {
+		return m, err
+	}
+	for p, readErr := range r.entries(ctx, at.top.Pointer().Seq) {
+		if readErr != nil {
+			break
+		}
+		if release.ManifestKey(r.Options.Prefix, p.Release.Hash, p.Artifact.SHA256) == key {
+			r.Log.Debug(release.CleanText(err.Error(), 300) + "; history names the same release")
+			return release.Manifest{Type: release.ManifestType, App: p.App, Release: p.Release, Artifact: p.Artifact, Run: p.Run, Created: p.Created}, nil
+		}
+	}
+	return m, err
 }
 
 // previous is the release that was the pointer before the current release first became it. So going back twice goes
@@ -79,32 +105,20 @@ func (r *run) previous(ctx context.Context, at position) (release.Pointer, error
 	if now.Seq == 0 {
 		return release.Pointer{}, fmt.Errorf("%w: %s has no pointer with a history, so there is nothing before it", ErrUnknownRelease, r.Options.Environment)
 	}
-	// No entry can name the current release that is older than its release object; an hour is left for clocks.
-	var made time.Time
-	if m, err := r.manifest(ctx, release.ManifestKey(r.Options.Prefix, now.Release.Hash, now.Artifact.SHA256)); err == nil {
-		created, _ := time.Parse(time.RFC3339, m.Created)
-		made = created.Add(-time.Hour)
-	}
 	var before release.Pointer
 	inside := true // the entry above this one names the current release
-	for seq := now.Seq; seq > 0; seq-- {
-		v, _, err := r.history(ctx, seq)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+	for p, err := range r.entries(ctx, now.Seq) {
+		if errors.Is(err, release.ErrVerify) && before.Seq > 0 {
+			break // written before the keys were replaced; what it says does not count
 		}
 		if err != nil {
 			return before, err
 		}
-		p := v.Pointer()
-		if p.Artifact.SHA256 == now.Artifact.SHA256 {
+		switch {
+		case p.Release.Hash == now.Release.Hash && p.Artifact.SHA256 == now.Artifact.SHA256:
 			inside, before = true, release.Pointer{}
-			continue
-		}
-		if inside {
+		case inside:
 			inside, before = false, p
-		}
-		if written, _ := time.Parse(time.RFC3339, p.Created); written.Before(made) {
-			break
 		}
 	}
 	if before.Seq == 0 {
@@ -113,49 +127,45 @@ func (r *run) previous(ctx context.Context, at position) (release.Pointer, error
 	return before, nil
 }
 
-// Releases lists the newest releases of the environment, at most limit: those whose pointer was moved to them, by
-// falling seq, and before them those that only lie in the bucket, with seq 0. Options.Trust decides what is shown.
-func Releases(ctx context.Context, p Parts, limit int) ([]deployment.Release, error) {
-	o := p.Options
-	r := &run{Parts: p, want: release.Want{App: o.App, Environment: o.Environment, Prefix: o.Prefix}, result: &Result{}}
-	if err := p.Bucket.Check(ctx); err != nil {
-		return nil, err
+// readers is how many objects are read at once where many are wanted.
+const readers = 32
+
+// entries are the pointers of the history from seq down, those that are there. An entry that cannot be verified, or
+// read, is an error in its place.
+func (r *run) entries(ctx context.Context, seq uint64) iter.Seq2[release.Pointer, error] {
+	type entry struct {
+		pointer release.Pointer
+		err     error
 	}
-	at, err := r.look(ctx)
-	if err != nil {
-		return nil, err
-	}
-	live := at.pointer.Pointer()
-	var out []deployment.Release
-	seen := map[string]bool{}
-	for seq := at.top.Pointer().Seq; seq > 0 && len(out) < limit; seq-- {
-		v, _, err := r.history(ctx, seq)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+	return func(yield func(release.Pointer, error) bool) {
+		// The first alone: who looks for what is new needs no more. Then more at a time.
+		for n := uint64(1); seq > 0; n = min(2*n, readers) {
+			n = min(n, seq)
+			batch := make([]entry, n)
+			atOnce(len(batch), func(i int) {
+				v, _, err := r.history(ctx, seq-uint64(i))
+				batch[i] = entry{v.Pointer(), err}
+			})
+			seq -= n
+			for _, e := range batch {
+				if !errors.Is(e.err, fs.ErrNotExist) && !yield(e.pointer, e.err) {
+					return
+				}
+			}
 		}
-		if err != nil {
-			return nil, err
-		}
-		e := v.Pointer()
-		seen[release.ManifestKey(o.Prefix, e.Release.Hash, e.Artifact.SHA256)] = true
-		out = append(out, deployment.Release{Seq: seq, Hash: e.Release.Hash, Msg: e.Release.Msg, Date: e.Release.Date,
-			SHA256: e.Artifact.SHA256, Live: seq == live.Seq})
 	}
-	keys, err := p.Bucket.List(ctx, release.ReleasesPrefix(o.Prefix))
-	if errors.Is(err, fs.ErrPermission) {
-		return out, nil
+}
+
+// atOnce calls f with 0 to n-1, at most readers of them at a time, and returns when all have.
+func atOnce(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	free := make(chan struct{}, readers)
+	for i := range n {
+		free <- struct{}{}
+		wg.Go(func() {
+			f(i)
+			<-free
+		})
 	}
-	var waiting []deployment.Release
-	for _, key := range keys {
-		if _, _, ok := release.ParseManifestKey(o.Prefix, key); !ok || seen[key] || len(waiting)+len(out) >= limit {
-			continue
-		}
-		m, merr := r.manifest(ctx, key)
-		if merr != nil {
-			return nil, merr
-		}
-		waiting = append(waiting, deployment.Release{Hash: m.Release.Hash, Msg: m.Release.Msg, Date: m.Release.Date, SHA256: m.Artifact.SHA256})
-	}
-	slices.SortFunc(waiting, func(a, b deployment.Release) int { return cmp.Compare(b.Date, a.Date) })
-	return append(waiting, out...), err
+	wg.Wait()
 }

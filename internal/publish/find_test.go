@@ -1,12 +1,15 @@
 package publish
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/release"
@@ -115,4 +118,122 @@ func TestNothingIsLeftInTheTemporaryDirectory(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("got %q, %v, want nothing", left, err)
 	}
+}
+
+// With a key of its own for each environment, the release objects that all share carry one environment's signature.
+func TestKeyPerEnvironment(t *testing.T) {
+	staging := newSite(t).with("environment", "staging")
+	s := newSite(t)
+	s.bucket = staging.bucket
+	for i := range 2 {
+		staging.must(commit(i + 1))
+		r := s.must(commit(i + 1))
+		if r.Uploaded != 0 || r.Seq != uint64(i)+1 || len(r.Warnings) == 0 || !strings.Contains(r.Warnings[0], "not trusted here") {
+			t.Errorf("deploy of the same commit: got seq %d, %d bytes uploaded, warnings %q", r.Seq, r.Uploaded, r.Warnings)
+		}
+	}
+	s.linear()
+	for _, version := range []string{"previous", commit(2)} {
+		if r := s.with("command", "rollback", "version", version).must(""); r.Outcome != deployment.Published {
+			t.Errorf("rollback to %s: got %s", version, r.Outcome)
+		}
+	}
+	staging.with("command", "publish").must(commit(3))
+	if _, err := s.with("command", "promote", "version", commit(3)).run(""); !errors.Is(err, release.ErrVerify) {
+		t.Errorf("promote of what only staging vouches for: got %v, want a refusal", err)
+	}
+	list, err := Releases(t.Context(), s.parts(commit(1)), 100)
+	if err != nil || len(list) != 4 || strings.Count(s.log.text(), "left out 1 that") != 1 {
+		t.Errorf("releases: got %+v, %v, want 4 and a word about the other", list, err)
+	}
+	// An object that speaks of other bytes is refused whoever signed it.
+	other := newSite(t)
+	r := other.must(commit(4))
+	m := release.Manifest{Type: release.ManifestType, App: "web", Release: release.Release{Hash: commit(4), Date: "2026-11-23T13:06:43Z"},
+		Artifact: r.Artifact, Created: "2026-11-23T13:06:43Z"}
+	m.Artifact.Size++
+	data, err := release.SignManifest(m, staging.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.bucket.place(release.ManifestKey("web", commit(4), r.Artifact.SHA256), data)
+	if _, err := other.run(commit(4)); !errors.Is(err, release.ErrVerify) {
+		t.Errorf("other bytes: got %v, want a refusal", err)
+	}
+}
+
+// Two releases of the same bytes are two; and a clock that goes wrong hides nothing.
+func TestPreviousComparesReleases(t *testing.T) {
+	s := newSite(t)
+	same := func(version string) {
+		t.Helper()
+		p := s.parts(version)
+		pack := p.Pack
+		p.Pack = func(ctx context.Context, out *os.File, _ release.Release, progress func(int64)) (release.Artifact, error) {
+			return pack(ctx, out, release.Release{Hash: "the same"}, progress)
+		}
+		if _, err := Run(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(commit(1))
+	same(commit(2))
+	back := s.with("command", "rollback")
+	if r := back.must(""); r.Version != commit(1) {
+		t.Errorf("got %s, want %s", r.Version, commit(1))
+	}
+	// Entries as a machine in another year wrote them: 4 is commit 5, 5 to 44 are others, 45 is commit 5 again.
+	for seq := uint64(4); seq <= 45; seq++ {
+		version := commit(100 + int(seq))
+		if seq == 4 || seq == 45 {
+			version = commit(5)
+		}
+		prev := s.verify(s.bucket.get(release.HistoryKey("web", "production", seq-1))).Digest()
+		file := s.pointerFile(seq, prev, version)
+		s.bucket.place(release.HistoryKey("web", "production", seq), file)
+		s.bucket.place("web/production/version.json", file)
+	}
+	s.with("command", "publish").must(commit(5))
+	if r := back.must(""); r.Version != commit(1) {
+		t.Errorf("after 40 others: got %s, want %s, which was there before commit 5 first was", r.Version, commit(1))
+	}
+}
+
+func TestPreviousAfterTheKeyWasReplaced(t *testing.T) {
+	s := newSite(t)
+	s.must(commit(1))
+	next, err := release.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.with("signing-key", next.Reveal(), "trusted-keys", s.key.Public().String()).must(commit(2))
+	rotated := s.with("signing-key", next.Reveal())
+	rotated.must(commit(3))
+	if r := rotated.with("command", "rollback").must(""); r.Version != commit(2) {
+		t.Errorf("got %s, want %s", r.Version, commit(2))
+	}
+}
+
+func TestReleasesShowsTheNewest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		for _, v := range []string{"zzz-1", "aaa-2", "mmm-3"} {
+			s.with("command", "publish").must(v)
+			time.Sleep(time.Minute)
+		}
+		s.must("bbb-4")
+		time.Sleep(time.Minute)
+		s.with("command", "publish").must("xxx-5")
+		list, err := Releases(t.Context(), s.parts("x"), 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range list {
+			got = append(got, r.Hash)
+		}
+		if want := []string{"xxx-5", "bbb-4", "mmm-3"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
 }

@@ -130,4 +130,12 @@ func clean(s string, n int) string {
 	return strings.Repeat(" ", min(indent, 16)) + release.CleanText(s, n)
 }
 
+// count is n with its noun.
+func count[N int | int64](n N, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 func short(version string) string { return release.ShortHash(version) }

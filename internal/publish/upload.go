@@ -30,7 +30,7 @@ func (r *run) pack(ctx context.Context) (file *os.File, a release.Artifact, err 
 	}
 	a.Key = release.ArtifactKey(r.Options.Prefix, r.Release.Hash, a.SHA256, a.Format)
 	r.result.Artifact, r.result.Message = a, r.Release.Msg
-	r.Log.Line(fmt.Sprintf("%d entries, %s, packed to %s in %s", a.Entries, Bytes(a.UnpackedSize), Bytes(a.Size), Took(time.Since(started))))
+	r.Log.Line(fmt.Sprintf("%s, %s, packed to %s in %s", count(a.Entries, "entry", "entries"), Bytes(a.UnpackedSize), Bytes(a.Size), Took(time.Since(started))))
 	r.Log.Line("sha256 " + a.SHA256)
 	return file, a, nil
 }
@@ -54,6 +54,10 @@ func (r *run) upload(ctx context.Context, file *os.File, a release.Artifact) (re
 	}
 	// Published before: the object stays as it is, if it is ours and speaks of these bytes.
 	old, err := r.manifest(ctx, key)
+	if errors.Is(err, release.ErrVerify) && r.foreign(ctx, m, key) {
+		r.warn(key + " was signed by a key that is not trusted here, such as another environment's: it stays as it is, and our own pointer vouches for these bytes")
+		return m, nil
+	}
 	if err != nil {
 		return release.Manifest{}, err
 	}
@@ -61,6 +65,17 @@ func (r *run) upload(ctx context.Context, file *os.File, a release.Artifact) (re
 		return release.Manifest{}, fmt.Errorf("%s: %w: it speaks of other bytes than these", key, release.ErrVerify)
 	}
 	return old, nil
+}
+
+// foreign reports whether nothing is wrong with the release object but who signed it: it speaks of the release that we
+// have made ourselves. It is not built upon.
+func (r *run) foreign(ctx context.Context, ours release.Manifest, key string) bool {
+	data, _, err := r.Bucket.Get(ctx, key, maxObject)
+	if err != nil {
+		return false
+	}
+	there, err := release.NoTrust().Manifest(data, r.want)
+	return err == nil && there.Release.Hash == ours.Release.Hash && there.Artifact.SHA256 == ours.Artifact.SHA256 && there.Artifact.Size == ours.Artifact.Size
 }
 
 func (r *run) uploadArtifact(ctx context.Context, file *os.File, a release.Artifact) error {
