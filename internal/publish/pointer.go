@@ -17,6 +17,8 @@ const (
 	maxObject   = 1 << 20 // bytes read of any object; package release has tighter caps, and better words for them
 	maxAgain    = 5       // new seqs for a commit that descends from the one that won
 	maxAttempts = 64      // lost races for a seq or a pointer
+
+	settle = 2 * time.Second // until what others wrote at the same moment is seen, in stores without conditions
 )
 
 // position is where an environment stands.
@@ -153,6 +155,7 @@ func (r *run) behind(ctx context.Context, at position) bool {
 func (r *run) promote(ctx context.Context, draft release.Pointer) (file []byte, beaten release.Verified, err error) {
 	var none release.Verified
 	again := 0
+	probed := false
 	for try := range maxAttempts {
 		at, err := r.look(ctx)
 		if err != nil {
@@ -177,6 +180,10 @@ func (r *run) promote(ctx context.Context, draft release.Pointer) (file []byte, 
 			return nil, none, err
 		}
 		r.Log.Line(fmt.Sprintf("history: seq %d", p.Seq))
+		if !probed {
+			probed = true
+			r.probe(ctx, p.Seq, file)
+		}
 		if again == 0 {
 			r.result.Previous = at.pointer.Pointer().Release.Hash
 		}
@@ -184,7 +191,7 @@ func (r *run) promote(ctx context.Context, draft release.Pointer) (file []byte, 
 		winner, winnerFile, err := r.point(ctx, p.Seq, file, at.etag)
 		switch {
 		case errors.Is(err, errOverwritten):
-			r.warn(fmt.Sprintf("another publisher took seq %d at the same moment and the store let it: use a concurrency group", p.Seq))
+			r.warn(fmt.Sprintf("another publisher took seq %d at the same moment and the store let it", p.Seq))
 			continue
 		case err != nil:
 			return nil, none, err
@@ -199,6 +206,19 @@ func (r *run) promote(ctx context.Context, draft release.Pointer) (file []byte, 
 		return nil, winner, r.restore(ctx, winner, winnerFile)
 	}
 	return nil, none, fmt.Errorf("promote: other publishers were faster %d times: is something writing pointers in a loop?", maxAttempts)
+}
+
+// probe learns whether the store minds that an object is there already: it creates our entry of the history once more,
+// with the same bytes.
+func (r *run) probe(ctx context.Context, seq uint64, file []byte) {
+	err := r.Bucket.Create(ctx, release.HistoryKey(r.Options.Prefix, r.Options.Environment, seq), file, jsonType)
+	switch {
+	case err == nil:
+		r.loose = true
+		r.warn("this store lets an object be created twice, so that two publishers at once may overwrite each other: let only one run at a time, by a concurrency: group of the workflow")
+	case !errors.Is(err, fs.ErrExist):
+		r.Log.Debug("probe for create-only: " + release.CleanText(err.Error(), 300))
+	}
 }
 
 // seal makes the signed file of the pointer that follows at.
@@ -230,6 +250,11 @@ func (r *run) point(ctx context.Context, seq uint64, file []byte, etag string) (
 		}
 		if _, err := r.Bucket.Replace(ctx, key, file, etag); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 			return none, nil, err
+		}
+		if r.loose {
+			if err := wait(ctx, settle); err != nil {
+				return none, nil, err
+			}
 		}
 		there, data, tag, err := r.read(ctx, key)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -293,8 +318,12 @@ func (r *run) restore(ctx context.Context, winner release.Verified, file []byte)
 
 // pause lets another publisher get ahead: a random time that grows with the attempts, at most a second.
 func pause(ctx context.Context, try int) error {
+	return wait(ctx, rand.N(min(time.Second, time.Duration(try+1)*20*time.Millisecond)))
+}
+
+func wait(ctx context.Context, d time.Duration) error {
 	select {
-	case <-time.After(rand.N(min(time.Second, time.Duration(try+1)*20*time.Millisecond))):
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -170,18 +172,24 @@ func TestRestoreByAPersonMeanwhile(t *testing.T) {
 }
 
 func TestStoreWithoutCreateOnly(t *testing.T) {
-	s := newSite(t)
-	s.bucket.noCreate = true
-	s.bucket.beforePut = func(b *memory, key string) {
-		if strings.HasSuffix(key, "version.json") {
-			b.beforePut = nil
-			b.place(release.HistoryKey("web", "production", 1), s.pointerFile(1, "", commit(7)))
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.bucket.noCreate = true
+		s.bucket.onReplaced = func(b *memory, key string, _ []byte) {
+			b.onReplaced = nil
+			time.AfterFunc(time.Second, func() {
+				b.place(release.HistoryKey("web", "production", 1), s.pointerFile(1, "", commit(7)))
+			})
 		}
+		if r := s.must(commit(1)); r.Seq != 2 || r.Took != 4*time.Second || strings.Count(s.log.text(), "concurrency: group") != 1 {
+			t.Errorf("got seq %d after %v, want 2 after 4 s, and one word about concurrency:\n%s", r.Seq, r.Took, s.log.text())
+		}
+		s.linear()
+	})
+	s := newSite(t)
+	if r := s.must(commit(1)); r.Took > time.Second || strings.Contains(s.log.text(), "concurrency") {
+		t.Errorf("store with create-only: %v\n%s", r.Took, s.log.text())
 	}
-	if r := s.must(commit(1)); r.Seq != 2 || len(r.Warnings) == 0 || !strings.Contains(s.log.text(), "concurrency") {
-		t.Errorf("got seq %d, warnings %q, want 2 and a word about concurrency", r.Seq, r.Warnings)
-	}
-	s.linear()
 }
 
 func TestPublishersRace(t *testing.T) {

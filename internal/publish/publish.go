@@ -79,6 +79,7 @@ type run struct {
 	want   release.Want
 	result *Result
 	began  time.Time // of the phase now open
+	loose  bool      // the store was seen to ignore create-only
 }
 
 // Run does what the options' command says. The result is never nil and holds what is known, also beside an error.
