@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"strings"
 
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/release"
@@ -20,12 +17,6 @@ const (
 	maxLog     = 40        // lines of a unit's journal
 	maxEvents  = 200       // kept for a server
 )
-
-// EnvironmentStatus is where an environment and its servers stand.
-type EnvironmentStatus struct {
-	Pointer  *release.Pointer     `json:"pointer"`  // nil: there is none yet
-	Receipts []deployment.Receipt `json:"receipts"` // without events; untrusted
-}
 
 // receipt reads what a server last left in the bucket. It is untrusted: sizes are bounded, texts cleaned.
 func (r *run) receipt(ctx context.Context, server string) (deployment.Receipt, error) {
@@ -148,71 +139,4 @@ func (r *run) checked(ctx context.Context, s ServerResult, seq uint64) ServerRes
 		return s
 	}
 	return believe(s, seq, at.top.Pointer().Seq)
-}
-
-// status reads the pointer and all receipts.
-func (r *run) status(ctx context.Context) error {
-	r.phase("Status")
-	at, err := r.look(ctx)
-	if err != nil {
-		return err
-	}
-	st := &EnvironmentStatus{}
-	r.result.Status = st
-	p := at.pointer.Pointer()
-	if !at.pointer.Valid() {
-		r.result.Outcome, r.result.Reason = deployment.Published, "nothing has been published yet"
-		r.Log.Line(fmt.Sprintf("%s on %s: %s", r.Options.App, r.Options.Environment, r.result.Reason))
-		return nil
-	}
-	st.Pointer = &p
-	r.result.Version, r.result.Message, r.result.Seq, r.result.Artifact = p.Release.Hash, p.Release.Msg, p.Seq, p.Artifact
-	r.Log.Line(fmt.Sprintf("%s on %s: seq %d, release %s", r.Options.App, r.Options.Environment, p.Seq, p.Release.Hash))
-	r.message(p.Release.Msg)
-
-	prefix := release.ReceiptsPrefix(r.Options.Prefix, r.Options.Environment)
-	names := r.Options.ExpectServers
-	keys, err := r.Bucket.List(ctx, prefix)
-	if err != nil && !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	if err == nil {
-		names = nil
-		for _, key := range keys {
-			name := strings.TrimSuffix(strings.TrimPrefix(key, prefix), ".json")
-			if release.CheckServer(name) == nil && strings.HasSuffix(key, ".json") {
-				names = append(names, name)
-			}
-		}
-	}
-	var outcomes []deployment.Outcome
-	for _, name := range names[:min(len(names), 200)] {
-		c, err := r.receipt(ctx, name)
-		if err != nil {
-			r.warn(release.CleanText(err.Error(), 300))
-			continue
-		}
-		s, known := judgeReceipt(c, p.Seq, p.Release.Hash)
-		s = believe(s, p.Seq, at.top.Pointer().Seq)
-		text := "on the way"
-		if known {
-			text = string(s.Outcome)
-			outcomes = append(outcomes, s.Outcome)
-		}
-		s.Name = name
-		r.result.Servers = append(r.result.Servers, s)
-		if c.Deployment != nil {
-			c.Deployment.Events = nil
-		}
-		st.Receipts = append(st.Receipts, c)
-		line := fmt.Sprintf("%s: live %s (seq %d) since %s", text, short(c.Live.Hash), c.Live.Seq, cmp.Or(c.Live.Since, "an unknown time"))
-		for _, more := range []string{s.Reason, c.Status} {
-			if more != "" {
-				line += "; " + more
-			}
-		}
-		r.Log.Quote(name, line)
-	}
-	r.result.Outcome = cmp.Or(deployment.Worst(outcomes...), deployment.Published)
-	return nil
 }

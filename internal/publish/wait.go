@@ -255,6 +255,9 @@ func (r *run) hear(ctx context.Context, watches []*watch, words <-chan word, mov
 				}
 				s := ServerResult{Outcome: deployment.TimedOut, TookMS: time.Since(moved).Milliseconds(),
 					Reason: fmt.Sprintf("no last word within %s; last seen: %s", Took(r.Options.WaitTimeout), w.state())}
+				if errors.Is(ctx.Err(), context.Canceled) { // by whoever called, not by our own limit
+					s.Reason = "interrupted; last seen: " + w.state()
+				}
 				if w.held != "" {
 					s.Outcome, s.Reason = deployment.Held, w.held
 				}
@@ -356,10 +359,15 @@ func (r *run) conclude(watches []*watch) {
 		r.warn("a server pinged over http:// without a name cannot be awaited: green does not mean live there; write name=http://…")
 	}
 	r.result.Outcome = worst
+	r.blame()
+}
+
+// blame takes the reason of the run from the first server that ended as the run did, where that is nothing good.
+func (r *run) blame() {
 	for _, s := range r.result.Servers {
-		if s.Outcome == worst && !healthy(worst) {
+		if s.Outcome == r.result.Outcome && !healthy(s.Outcome) {
 			r.result.Reason = strings.TrimPrefix(s.Name+": "+s.Reason, ": ")
-			break
+			return
 		}
 	}
 }

@@ -167,7 +167,8 @@ func TestCancelWhileWaiting(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Minute, func() { cancel(context.Canceled) })
 		r, err := Run(ctx, s.parts(commit(1)))
-		if !errors.Is(err, context.Canceled) || r.Outcome != deployment.Failed || r.Took > 61*time.Second || len(r.Servers) != 1 {
+		if !errors.Is(err, context.Canceled) || r.Outcome != deployment.Failed || r.Took > 61*time.Second ||
+			len(r.Servers) != 1 || r.Servers[0].Reason != "interrupted; last seen: nothing" {
 			t.Errorf("got %s, %v, after %v, servers %+v", r.Outcome, err, r.Took, r.Servers)
 		}
 		if s.pointer().Pointer().Seq != 1 {
@@ -236,21 +237,51 @@ func TestStatus(t *testing.T) {
 		t.Errorf("nothing yet: got %+v", r)
 	}
 	s.must(commit(1))
-	for name, o := range map[string]deployment.Outcome{"web-1": deployment.Deployed, "web-2": deployment.RolledBack} {
-		c := receipt(t, 1, commit(1), o)
-		c.Server = name
-		data, err := json.Marshal(c)
-		if err != nil {
-			t.Fatal(err)
+	good := receipt(t, 1, commit(1), deployment.Deployed)
+	back := receipt(t, 1, commit(0), deployment.RolledBack)
+	behind := receipt(t, 0, commit(0), "")
+	refusing := behind
+	refusing.Status = "refused: seq 1 was recorded with another payload"
+	ahead := receipt(t, 9, commit(9), deployment.Deployed)
+	for _, tt := range []struct {
+		name     string
+		expect   string
+		receipts map[string]any
+		want     deployment.Outcome
+		reason   string
+		exit     int
+	}{
+		{"all live", "web-1", map[string]any{"web-1": good, "web-2": good}, deployment.Deployed, "", 0},
+		{"none, none expected", "", nil, deployment.Published, "", 0},
+		{"one is missing", "web-1\nweb-2", map[string]any{"web-1": good}, deployment.TimedOut, "web-2: no receipt", 1},
+		{"one is on the way", "", map[string]any{"web-1": good, "web-2": behind}, deployment.TimedOut, "web-2: on the way to seq 1", 1},
+		{"one refuses", "", map[string]any{"web-1": refusing, "web-2": good}, deployment.Failed, "web-1: refused: seq 1", 1},
+		{"one rolled back", "web-2", map[string]any{"web-1": good, "web-2": back}, deployment.RolledBack, "the receipt says so", 3},
+		{"one is ahead of the bucket", "", map[string]any{"web-1": ahead}, deployment.Failed, "seq 9, which this bucket does not have", 1},
+		{"no receipt at all", "", map[string]any{"web-1": "{"}, deployment.Failed, "not a receipt", 1},
+	} {
+		for name, c := range tt.receipts {
+			if r, ok := c.(deployment.Receipt); ok {
+				r.Server = name
+				c = r
+			}
+			data, err := json.Marshal(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.bucket.place(release.ReceiptKey("web", "production", name), data)
 		}
-		s.bucket.place(release.ReceiptKey("web", "production", name), data)
-	}
-	s.bucket.place(release.ReceiptKey("web", "production", "web-3"), []byte("{"))
-	status := s.with("command", "status", "signing-key", "", "trusted-keys", s.key.Public().String())
-	p := status.parts("")
-	r, err := Run(t.Context(), p)
-	if err != nil || r.Outcome != deployment.RolledBack || len(r.Servers) != 2 || len(r.Warnings) != 1 || ExitCode(p.Options, r, err) != 3 {
-		t.Errorf("got %s, %v, servers %+v, warnings %q", r.Outcome, err, r.Servers, r.Warnings)
+		status := s.with("command", "status", "signing-key", "", "trusted-keys", s.key.Public().String(), "expect-servers", tt.expect)
+		p := status.parts("")
+		r, err := Run(t.Context(), p)
+		if err != nil || r.Outcome != tt.want || !strings.Contains(r.Reason, tt.reason) || ExitCode(p.Options, r, err) != tt.exit {
+			t.Errorf("%s: got %s, %q, %v, servers %+v, want %s, %q", tt.name, r.Outcome, r.Reason, err, r.Servers, tt.want, tt.reason)
+		}
+		s.bucket.mu.Lock()
+		for name := range tt.receipts {
+			delete(s.bucket.objects, release.ReceiptKey("web", "production", name))
+		}
+		s.bucket.mu.Unlock()
 	}
 }
 
