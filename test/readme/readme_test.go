@@ -163,17 +163,66 @@ func TestConfigurationLoads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(block(t, "<!-- test: config -->", "yaml"), "ed25519:FROM TOWLINE KEYGEN", key.Public().String(), 1)
-	path := filepath.Join(t.TempDir(), "agent.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s, err := config.Load(path)
+	example, err := os.ReadFile(filepath.Join(root, "examples/node-api/agent.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Apps) != 1 || s.Apps[0].Unit != "nodeapi.service" || s.Apps[0].Dir != "/srv/nodeapi" {
-		t.Errorf("got %+v", s.Apps)
+	for name, text := range map[string]string{"README.md": block(t, "<!-- test: config -->", "yaml"), "examples/node-api/agent.yaml": string(example)} {
+		text = regexp.MustCompile(`ed25519:[A-Z ]+"`).ReplaceAllLiteralString(text, key.Public().String()+`"`)
+		path := filepath.Join(t.TempDir(), "agent.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := config.Load(path)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if len(s.Apps) != 1 || s.Apps[0].Unit != "nodeapi.service" || s.Apps[0].Dir != "/srv/nodeapi" {
+			t.Errorf("%s: got %+v", name, s.Apps)
+		}
+		// The README's commands put the key's files there, and its workflow may wait for this name.
+		if s.Server != "web-1" || s.Credentials.AccessKeyID != "/etc/towline/access-key-id" || s.Credentials.SecretAccessKey != "/etc/towline/secret-access-key" {
+			t.Errorf("%s: got server %q, credentials %+v, want web-1 and the files in /etc/towline", name, s.Server, s.Credentials)
+		}
+	}
+}
+
+// A called workflow that asks for more than its caller grants is refused by GitHub before it starts; one that asks for
+// nothing has what its caller has.
+func TestCalledWorkflowAsksForNoPermissions(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(root, ".github/workflows/deploy.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var w struct {
+		Permissions any
+		Jobs        map[string]struct{ Permissions any }
+	}
+	if err := yaml.Unmarshal(data, &w); err != nil {
+		t.Fatal(err)
+	}
+	for name, job := range w.Jobs {
+		if w.Permissions != nil || job.Permissions != nil {
+			t.Errorf("deploy.yml, job %s: got permissions %v and %v, want none", name, w.Permissions, job.Permissions)
+		}
+	}
+}
+
+// What the block of commands relies on: programs that are written to the current directory, and an agent that starts
+// though the directory of one app is missing.
+func TestServerCommands(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if build := "`CGO_ENABLED=0 go build -o . ./cmd/towline ./cmd/towline-agent`"; !bytes.Contains(readme, []byte(build)) {
+		t.Errorf("README.md does not say %s", build)
+	}
+	commands := block(t, "<!-- test: server -->", "sh")
+	for _, path := range regexp.MustCompile(`ReadWritePaths=(\S)`).FindAllStringSubmatch(commands, -1) {
+		if path[1] != "-" {
+			t.Errorf("ReadWritePaths without a dash before the path in\n%s", commands)
+		}
 	}
 }
 
