@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -57,6 +58,31 @@ type result struct {
 	began  time.Time
 	detail string
 	err    error
+}
+
+// Alive looks once at what runs now, which nobody has just restarted: nil when the unit, where there is one, is active
+// and one attempt of the probe, where there is one, passes; else why not. It takes no more than five seconds for each.
+func (g Gate) Alive(ctx context.Context) error {
+	if g.Unit != nil {
+		limited, cancel := context.WithTimeout(ctx, attempt)
+		defer cancel()
+		switch st, err := g.Unit(limited); {
+		case err != nil:
+			return fmt.Errorf("health check: %w", err)
+		case !st.Managed:
+		case !active(st), waitsForRestart(st):
+			return errors.New(describe(st))
+		case st.Sub == "exited" && st.Type != "oneshot":
+			return fmt.Errorf("%s: the main process is gone (RemainAfterExit=yes hides it)", describe(st))
+		}
+	}
+	if g.Probe == nil {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	_, err := g.Probe.Try(limited)
+	return err
 }
 
 // watch is one run of a Gate.
