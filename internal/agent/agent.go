@@ -41,6 +41,7 @@ type Agent struct {
 	notices  *outbox.Notices
 	counts   counts
 	started  time.Time
+	patience time.Duration // requestTime
 
 	lock   *os.File
 	port   net.Listener // nil without a port
@@ -69,7 +70,7 @@ func New(s config.Settings, log *slog.Logger) (*Agent, error) {
 
 // build makes an agent without sockets. release gives back what it took.
 func build(s config.Settings, log *slog.Logger) (*Agent, error) {
-	a := &Agent{settings: s, log: log, started: time.Now(), subscribers: map[int]func(string, deployment.Event){}}
+	a := &Agent{settings: s, log: log, started: time.Now(), patience: requestTime, subscribers: map[int]func(string, deployment.Event){}}
 	if s.PingToken != "" {
 		token, err := readSecret(s.PingToken)
 		if err != nil {

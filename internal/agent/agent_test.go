@@ -344,6 +344,31 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 }
 
+// Strangers who announce a body and never send it must not keep everybody else out.
+func TestBodiesThatNeverCome(t *testing.T) {
+	w := newWorld(t)
+	w.tune = func(a *Agent) { a.patience = 300 * time.Millisecond }
+	r := w.start(w.settings(listening+"\ntls: off", oneApp))
+	for i := range maxConnections {
+		c, err := net.Dial("tcp", r.Addr())
+		w.must(err)
+		defer c.Close()
+		path := []string{"/healthz", "/v1/ping", "/nowhere", "/v1/apps/web/hold"}[i%4]
+		_, err = io.WriteString(c, "POST "+path+" HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+		w.must(err)
+	}
+	late, err := net.Dial("tcp", r.Addr())
+	w.must(err)
+	defer late.Close()
+	_, err = io.WriteString(late, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+	w.must(err)
+	w.must(late.SetReadDeadline(time.Now().Add(8 * time.Second)))
+	answer := make([]byte, 15)
+	if _, err := io.ReadFull(late, answer); err != nil || string(answer) != "HTTP/1.1 200 OK" {
+		t.Errorf("got %q, %v, want an answer", answer, err)
+	}
+}
+
 func TestSocketIsForItsGroup(t *testing.T) {
 	w := newWorld(t)
 	s := w.settings("", oneApp)

@@ -25,6 +25,7 @@ const (
 	headerTime     = 5 * time.Second
 	idleTime       = 15 * time.Second
 	answerTime     = 10 * time.Second // for one answer that is not a stream
+	requestTime    = 10 * time.Second // for the whole of a stranger's request
 	shutTime       = 2 * time.Second  // for answers under way when the agent stops
 	socketGroup    = "towline"
 )

@@ -36,7 +36,7 @@ func (a *Agent) public() http.Handler {
 	if a.settings.StatusPage {
 		mux.HandleFunc("GET /{$}", a.page)
 	}
-	return timed(mux)
+	return timed(mux, a.patience)
 }
 
 // private is what the socket answers.
@@ -60,7 +60,7 @@ func (a *Agent) private() http.Handler {
 		answer(w, http.StatusOK, one.detail(r.Context()))
 	})
 	mux.HandleFunc("POST /v1/apps/{app}/{verb}", a.command)
-	return timed(mux)
+	return timed(mux, 0)
 }
 
 // routes are those that both have.
@@ -84,12 +84,19 @@ func (a *Agent) routes(trusted bool) *http.ServeMux {
 	return mux
 }
 
-// timed gives every answer a deadline; streams set their own.
-func timed(h http.Handler) http.Handler {
+// timed gives every answer a deadline; streams set their own, line by line, and commands may take as long as they need.
+// With patience, every request must come whole within that time, and every answer be taken soon after: what a handler
+// leaves unread of a body the server itself reads, and a connection that nobody ends is one less for the others.
+func timed(h http.Handler, patience time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet {
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
-			defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }()
+		control, now := http.NewResponseController(w), time.Now()
+		taken := time.Time{} // also undoes the deadline of the answer before, on the same connection
+		if patience > 0 || r.Method == http.MethodGet {
+			taken = now.Add(patience + answerTime)
+		}
+		_ = control.SetWriteDeadline(taken)
+		if patience > 0 {
+			_ = control.SetReadDeadline(now.Add(patience))
 		}
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")

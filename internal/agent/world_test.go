@@ -40,6 +40,8 @@ type world struct {
 	seq    map[string]uint64 // by app and environment
 	prev   map[string]string
 	etag   map[string]string
+	files  map[string]string // programs in every artifact, by path
+	tune   func(*Agent)      // of every agent before it runs; nil: none
 }
 
 func newWorld(t *testing.T) *world {
@@ -91,6 +93,10 @@ func (w *world) pack(app, hash, content string) release.Artifact {
 	src := filepath.Join(w.t.TempDir(), "src")
 	w.must(os.MkdirAll(src, 0o755))
 	w.must(os.WriteFile(filepath.Join(src, "version.txt"), []byte(content), 0o644))
+	for path, text := range w.files {
+		w.must(os.MkdirAll(filepath.Dir(filepath.Join(src, path)), 0o755))
+		w.must(os.WriteFile(filepath.Join(src, path), []byte(text), 0o755))
+	}
 	out, err := os.CreateTemp(w.t.TempDir(), "")
 	w.must(err)
 	defer out.Close()
@@ -200,6 +206,9 @@ func (w *world) start(s config.Settings) *running {
 	log := &syncBuffer{}
 	a, err := New(s, slog.New(slog.NewTextHandler(log, nil)))
 	w.must(err)
+	if w.tune != nil {
+		w.tune(a)
+	}
 	r := &running{Agent: a, w: w, log: log, news: make(chan struct{}, 1)}
 	a.Subscribe(func(_ string, e deployment.Event) {
 		r.mu.Lock()
