@@ -27,6 +27,8 @@ const (
 	retryMost  = time.Minute
 	readyTime  = 3 * time.Second // for asking an app whether it is ready
 
+	restartTime = 2 * time.Minute // for one restart, at least
+
 	unpublished = "nothing is published yet" // what the status of such an app begins with
 )
 
@@ -46,9 +48,9 @@ type app struct {
 	mu      sync.Mutex
 	engine  *deploy.Engine
 	source  *source.Source
+	alive   deploy.Alive
 	trouble error
 	opened  chan struct{} // closed when the first attempt to open the app has ended
-	refused bool          // something that the last deployment read failed verification
 }
 
 // run keeps the app open until ctx ends. It returns early only when another agent holds the app's directory at the
@@ -84,6 +86,9 @@ func (a *app) open(ctx context.Context) (engine *deploy.Engine, done func(), err
 	from, engine, done, err := a.assemble(ctx)
 	a.mu.Lock()
 	a.engine, a.source, a.trouble = engine, from, err
+	if engine != nil {
+		a.alive = engine.Alive
+	}
 	select {
 	case <-a.opened:
 	default:
@@ -119,6 +124,7 @@ func (a *app) assemble(ctx context.Context) (_ *source.Source, _ *deploy.Engine,
 		unit.close()
 		return nil, nil, nil, err
 	}
+	unit.dir = dir
 	done = func() {
 		if err := dir.Close(); err != nil {
 			a.log.Warn("close app directory", "app", a.Key, "error", err)
@@ -135,10 +141,13 @@ func (a *app) assemble(ctx context.Context) (_ *source.Source, _ *deploy.Engine,
 		return nil, nil, nil, err
 	}
 	from := source.New(a.bucket, a.App, dir.Space)
+	// A unit of Type=notify is up when the app says so, which may take as long as its health check allows.
+	restart := max(restartTime, a.Health.Within)
 	engine, err := deploy.New(deploy.Options{
 		Key: a.Key, App: a.App.App, Environment: a.Environment, Server: a.server, AgentVersion: release.Version,
 		RevertsRefused: a.RevertsRefused, Poll: a.poll, Keep: a.Keep, Shared: a.Shared,
-		Source: &noted{from, a}, Tree: dir, Service: unit, Check: a.checker(unit), Hooks: a.hooks(unit),
+		RestartWithin: restart, UndoWithin: restart + a.Health.Within + a.Health.Stable + time.Minute,
+		Source: from, Tree: dir, Service: unit, Check: a.checker(unit), Alive: a.aliver(unit), Hooks: a.hooks(unit),
 		Journal: memory, Unpack: a.unpacker(dir),
 		OnEvent:   func(e deployment.Event) { a.on(a, e) },
 		OnReceipt: func(deployment.Receipt) { a.receipts.Poke() },
@@ -172,13 +181,24 @@ func (a *app) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
 	err = engine.Ready(ctx)
-	if err != nil && strings.HasPrefix(engine.Receipt().Status, unpublished) {
+	if errors.Is(err, deploy.ErrUnread) && strings.HasPrefix(engine.Receipt().Status, unpublished) {
 		return nil // it could be deployed, were there anything
 	}
 	if err != nil {
 		return fmt.Errorf("not ready: %w", err)
 	}
 	return nil
+}
+
+// well is nil when the live release, whose hash this is, works now.
+func (a *app) well(ctx context.Context, hash string) error {
+	a.mu.Lock()
+	alive := a.alive
+	a.mu.Unlock()
+	if alive == nil {
+		return errors.New("not ready: the agent is starting")
+	}
+	return alive(ctx, hash)
 }
 
 // receipt is what the app has to say of itself now.
@@ -201,7 +221,7 @@ func (a *app) summary(ctx context.Context) deployment.Receipt {
 		d.Events = nil
 		r.Deployment = &d
 	}
-	if r.Status == "" {
+	if r.Status == "" || strings.HasPrefix(r.Status, unpublished) {
 		if err := a.ready(ctx); err != nil {
 			r.Status = err.Error()
 		}
@@ -238,19 +258,4 @@ func (a *app) ring(v release.Verified) {
 	case a.wake <- struct{}{}:
 	default:
 	}
-}
-
-// note remembers whether the last deployment met something that failed verification: it decides the exit code.
-func (a *app) note(err error) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.refused = errors.Is(err, release.ErrVerify)
-	return err
-}
-
-// wasRefused reports what note has remembered.
-func (a *app) wasRefused() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.refused
 }

@@ -226,14 +226,14 @@ func (f *following) wait(ctx context.Context) (e deployment.Event, none bool) {
 			settled = true
 			continue
 		}
-		if outcome, reason := f.verdict(r); outcome != "" {
+		if outcome, reason := f.verdict(ctx, r); outcome != "" {
 			return f.ending(outcome, reason), true
 		}
 	}
 }
 
 // verdict says how the pointer fared that led to no deployment; no outcome while that is open.
-func (f *following) verdict(r deployment.Receipt) (outcome deployment.Outcome, reason string) {
+func (f *following) verdict(ctx context.Context, r deployment.Receipt) (outcome deployment.Outcome, reason string) {
 	p := f.pointer
 	switch followed := r.Pointer.Seq == p.Seq && r.Pointer.Hash == p.Release.Hash; {
 	case r.Deployment != nil && r.Deployment.Outcome == "": // busy with another release
@@ -245,6 +245,12 @@ func (f *following) verdict(r deployment.Receipt) (outcome deployment.Outcome, r
 	case p.Seq > 0 && r.Pointer.Seq > p.Seq:
 		return deployment.Superseded, "a newer pointer is followed"
 	case followed && r.Live.Hash == p.Release.Hash: // followed long ago, and the story is forgotten
+		if err := f.app.well(ctx, r.Live.Hash); err != nil {
+			if ctx.Err() != nil {
+				return "", "" // nobody asks any more
+			}
+			return deployment.Failed, "it is live already, but not well: " + err.Error()
+		}
 		return deployment.Unchanged, "it is live already"
 	case followed:
 		return deployment.Failed, "it is followed but not live; " + r.Status

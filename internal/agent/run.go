@@ -128,7 +128,7 @@ func (o Options) once(ctx context.Context, settings config.Settings, log *slog.L
 				line += ": " + d.Reason
 			}
 			fmt.Fprintln(o.Stdout, strings.TrimSpace(line))
-			if outcome == deployment.Failed && one.wasRefused() {
+			if engine, _, err := one.now(); err == nil && outcome == deployment.Failed && engine.Refused() {
 				code = deployment.ExitRefused
 			}
 		}

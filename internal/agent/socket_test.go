@@ -2,14 +2,21 @@ package agent
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/towline/towline/internal/config"
+	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
+	"github.com/towline/towline/internal/service"
 )
 
 func TestCommands(t *testing.T) {
@@ -164,6 +171,70 @@ func TestAnAppInSeveralEnvironmentsIsNamedByItsKey(t *testing.T) {
 	}
 	if _, err := (&Agent{apps: []*app{{App: config.App{Key: "a", App: "web"}}, {App: config.App{Key: "b", App: "web"}}}}).find("web"); err == nil || !strings.Contains(err.Error(), "a, b") {
 		t.Errorf("got %v, want both named", err)
+	}
+}
+
+// brokenUnit is a service that could not be restarted.
+type brokenUnit struct{ deploy.Service }
+
+func (brokenUnit) Check(context.Context) error { return errors.New("no such unit") }
+
+func TestNotReadyWithNothingPublished(t *testing.T) {
+	w := newWorld(t)
+	a, err := build(w.settings("", oneApp), slog.New(slog.DiscardHandler))
+	w.must(err)
+	defer a.release()
+	one := a.apps[0]
+	engine, done, err := one.open(t.Context())
+	w.must(err)
+	defer done()
+	if _, err := engine.Once(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("got %v, want that nothing is published", err)
+	}
+	if err := one.ready(t.Context()); err != nil {
+		t.Errorf("got %v, want ready", err)
+	}
+	engine.Service = brokenUnit{engine.Service}
+	if err := one.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "no such unit") {
+		t.Errorf("got %v, want what is wrong with the unit", err)
+	}
+	if got := one.summary(t.Context()).Status; !strings.Contains(got, "no such unit") {
+		t.Errorf("got status %q, want what is wrong with the unit", got)
+	}
+}
+
+func TestAReleaseHasTheTimeThatItsCheckAllows(t *testing.T) {
+	for within, want := range map[string][2]time.Duration{
+		"30s": {2 * time.Minute, 3*time.Minute + 33*time.Second},
+		"9m":  {9 * time.Minute, 19*time.Minute + 3*time.Second},
+	} {
+		w := newWorld(t)
+		a, err := build(w.settings("", oneApp+"    health: {tcp: \"127.0.0.1:1\", stable: 3s, within: "+within+"}\n"), slog.New(slog.DiscardHandler))
+		w.must(err)
+		engine, done, err := a.apps[0].open(t.Context())
+		w.must(err)
+		if got := [2]time.Duration{engine.RestartWithin, engine.UndoWithin}; got != want {
+			t.Errorf("within %s: got %v for a restart and for going back, want %v", within, got, want)
+		}
+		done()
+		a.release()
+	}
+}
+
+func TestALiveReleaseIsHealthyOnlyWhileItIs(t *testing.T) {
+	site := newSick(t)
+	one := &app{App: config.App{Health: config.Health{HTTP: site.URL}}}
+	u := &unit{Service: unmanaged{service.None{}}}
+	one.alive = one.aliver(u)
+	p := release.Pointer{Seq: 3, Release: release.Release{Hash: hash("1")}}
+	f := &following{app: one, pointer: p}
+	r := deployment.Receipt{Pointer: deployment.ReceiptPointer{Seq: 3, Hash: hash("1")}, Live: deployment.ReceiptLive{Hash: hash("1")}}
+	if got, why := f.verdict(t.Context(), r); got != deployment.Unchanged {
+		t.Errorf("got %q (%s), want unchanged", got, why)
+	}
+	site.ill.Store(true)
+	if got, why := f.verdict(t.Context(), r); got != deployment.Failed || !strings.Contains(why, "database is gone") {
+		t.Errorf("got %q (%s), want failed and what the probe says", got, why)
 	}
 }
 

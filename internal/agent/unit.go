@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/towline/towline/internal/agent/source"
 	"github.com/towline/towline/internal/appdir"
 	"github.com/towline/towline/internal/artifact"
 	"github.com/towline/towline/internal/deploy"
@@ -30,6 +29,8 @@ const (
 type unit struct {
 	deploy.Service
 	systemd *service.Systemd // nil without a unit
+	dir     *appdir.Dir
+	turn    chan struct{} // holds one token while an instance runs: they share the link next
 }
 
 // unmanaged completes a service that no service manager watches.
@@ -61,7 +62,7 @@ func (a *app) newUnit() (*unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &unit{Service: s, systemd: s}, nil
+	return &unit{Service: s, systemd: s, turn: make(chan struct{}, 1)}, nil
 }
 
 func (u *unit) close() {
@@ -93,17 +94,37 @@ func (u *unit) owner(ctx context.Context) (uid, gid int, err error) {
 	return uid, gid, errors.Join(uidErr, gidErr)
 }
 
-// exec runs a program of the app's: as the unit's user, never as the agent. An agent that is not root leaves that to
-// systemd, by the instance of the app's oneshot unit that has the program's name.
-func (a *app) exec(ctx context.Context, u *unit, name string, argv []string, dir string) ([]string, error) {
+// exec runs a program of the app's in the directory of a release: as the unit's user, never as the agent. An agent that
+// is not root leaves that to systemd, by the instance of the app's oneshot unit that has the program's name.
+func (a *app) exec(ctx context.Context, u *unit, name string, argv []string, release string) ([]string, error) {
 	if u.systemd != nil && os.Geteuid() != 0 {
-		return u.systemd.RunInstance(ctx, "towline-app-"+a.Key+"@"+name+".service")
+		return u.instance(ctx, "towline-app-"+a.Key+"@"+name+".service", release)
 	}
 	user, err := u.user(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return service.Exec(ctx, argv, dir, nil, user)
+	return service.Exec(ctx, argv, u.dir.ReleasePath(release), nil, user)
+}
+
+// instance runs an instance of the app's oneshot unit, whose working directory is the link next: it leads to the release
+// as long as the instance runs.
+func (u *unit) instance(ctx context.Context, name, release string) (out []string, err error) {
+	select {
+	case u.turn <- struct{}{}:
+		defer func() { <-u.turn }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("run %s: another one still runs: %w", name, ctx.Err())
+	}
+	if err := u.dir.Next(release); err != nil {
+		return nil, fmt.Errorf("run %s: %w", name, err)
+	}
+	defer func() {
+		if cerr := u.dir.ClearNext(); err == nil {
+			err = cerr
+		}
+	}()
+	return u.systemd.RunInstance(ctx, name)
 }
 
 func (a *app) hooks(u *unit) deploy.Hooks {
@@ -115,7 +136,7 @@ func (a *app) hooks(u *unit) deploy.Hooks {
 		hooks[name] = func(ctx context.Context, dir string) ([]string, error) {
 			limited, cancel := context.WithTimeout(ctx, hookTime)
 			defer cancel()
-			out, err := a.exec(limited, u, name, argv, dir)
+			out, err := a.exec(limited, u, name, argv, filepath.Base(dir))
 			if err != nil && limited.Err() != nil && ctx.Err() == nil {
 				err = fmt.Errorf("not finished within %v: %w", hookTime, err)
 			}
@@ -125,25 +146,40 @@ func (a *app) hooks(u *unit) deploy.Hooks {
 	return hooks
 }
 
-// checker is the health gate. The probe is made afresh each time: the text that it looks for may be the release's hash.
+// gate is the health gate of the release with this hash, which is the one that is live.
+func (a *app) gate(u *unit, hash string) health.Gate {
+	gate := health.Gate{Unit: u.State, Within: a.Health.Within, Stable: a.Health.Stable, Passes: a.Health.Passes}
+	switch h := a.Health; {
+	case h.HTTP != "":
+		gate.Probe = health.HTTP{URL: h.HTTP, Expect: strings.ReplaceAll(h.Expect, "{{hash}}", hash)}
+	case h.TCP != "":
+		gate.Probe = health.TCP{Addr: h.TCP}
+	case h.Exec != nil:
+		gate.Probe = health.Exec{Run: func(ctx context.Context) (string, error) {
+			live, err := u.dir.Current()
+			if err == nil && live == "" {
+				err = errors.New("no release is live")
+			}
+			if err != nil {
+				return "", err
+			}
+			out, err := a.exec(ctx, u, "probe", h.Exec, live)
+			return strings.Join(out, "\n"), err
+		}}
+	}
+	return gate
+}
+
+// checker proves a release that was just made live.
 func (a *app) checker(u *unit) deploy.Checker {
 	return func(ctx context.Context, before deployment.UnitState, hash string, report func(string)) error {
-		gate := health.Gate{
-			Unit: u.State, Within: a.Health.Within, Stable: a.Health.Stable, Passes: a.Health.Passes,
-		}
-		switch h := a.Health; {
-		case h.HTTP != "":
-			gate.Probe = health.HTTP{URL: h.HTTP, Expect: strings.ReplaceAll(h.Expect, "{{hash}}", hash)}
-		case h.TCP != "":
-			gate.Probe = health.TCP{Addr: h.TCP}
-		case h.Exec != nil:
-			gate.Probe = health.Exec{Run: func(ctx context.Context) (string, error) {
-				out, err := a.exec(ctx, u, "probe", h.Exec, filepath.Join(a.Dir, "current"))
-				return strings.Join(out, "\n"), err
-			}}
-		}
-		return gate.Wait(ctx, before, report)
+		return a.gate(u, hash).Wait(ctx, before, report)
 	}
+}
+
+// aliver looks at the release that has been live for a while.
+func (a *app) aliver(u *unit) deploy.Alive {
+	return func(ctx context.Context, hash string) error { return a.gate(u, hash).Alive(ctx) }
 }
 
 func (a *app) unpacker(dir *appdir.Dir) deploy.Unpacker {
@@ -172,17 +208,6 @@ func (a *app) unpacker(dir *appdir.Dir) deploy.Unpacker {
 			}
 		}
 		_, err := artifact.Unpack(ctx, stage, archive, o)
-		return a.note(err)
+		return err
 	}
-}
-
-// noted is a source that lets the app know of what failed verification.
-type noted struct {
-	*source.Source
-	app *app
-}
-
-// Fetch implements deploy.Source.
-func (n *noted) Fetch(ctx context.Context, p release.Pointer, file *os.File, from int64, progress func(done int64)) error {
-	return n.app.note(n.Source.Fetch(ctx, p, file, from, progress))
 }
