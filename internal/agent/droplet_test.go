@@ -17,18 +17,11 @@ import (
 const appUnit = `[Service]
 Type=simple
 User=nobody
-WorkingDirectory=-/srv/nodeapi/current
+WorkingDirectory=-/srv/shop/current
 ExecStart=/bin/sh -c 'grep -q broken version.txt && { echo the settings are gone; exit 7; }; exec sleep infinity'
 `
 
-const hookUnit = `[Service]
-Type=oneshot
-User=nobody
-WorkingDirectory=/srv/nodeapi/current
-ExecStart=/bin/sh -c 'echo "%i ran as $(id -un)"'
-`
-
-// The packaged unit and polkit rule, as they are, under a real systemd: an agent that may do nothing but write its own
+// The packaged units and polkit rule, filled in as they say, for an app of another name than theirs, under a real systemd: an agent that may do nothing but write its own
 // directories and handle one unit.
 func TestPackagedAgent(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -41,10 +34,14 @@ func TestPackagedAgent(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	w := newWorld(t)
+	program := "#!/bin/sh\necho \"$(basename \"$0\") of $(cat version.txt) ran as $(id -un), $(cat ../../current/version.txt 2>&1) live\"\n"
+	w.files = map[string]string{
+		"bin/migrate": program + "! grep -q unmigratable version.txt\n", "bin/warm": program, "bin/probe": program,
+	}
 	d := parts.NewDroplet(t, parts.DropletOptions{Name: "agent"})
 	publish := func(hash, content string) {
 		t.Helper()
-		w.publish("nodeapi", hash, content)
+		w.publish("shop", hash, content)
 		root := filepath.Join(w.dir, "bucket")
 		w.must(filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 			rel, _ := filepath.Rel(root, path)
@@ -59,22 +56,28 @@ func TestPackagedAgent(t *testing.T) {
 	d.Run(t, "useradd", "--system", "--user-group", "--no-create-home", "towline")
 	d.CopyIn(t, bin, "/usr/bin/towline-agent", 0o755)
 	d.CopyIn(t, "../../packaging/towline-agent.service", "/etc/systemd/system/towline-agent.service", 0o644)
-	d.CopyIn(t, "../../packaging/towline.rules", "/etc/polkit-1/rules.d/50-towline-nodeapi.rules", 0o644)
-	d.WriteFile(t, "/etc/systemd/system/towline-agent.service.d/nodeapi.conf", []byte("[Service]\nReadWritePaths=/srv/nodeapi /srv/bucket\n"), 0o644)
-	d.WriteFile(t, "/etc/systemd/system/nodeapi.service", []byte(appUnit), 0o644)
-	d.WriteFile(t, "/etc/systemd/system/towline-app-nodeapi@.service", []byte(hookUnit), 0o644)
+	d.CopyIn(t, "../../packaging/towline.rules", "/root/towline.rules", 0o644)
+	d.CopyIn(t, "../../packaging/towline-app@.service", "/root/towline-app@.service", 0o644)
+	d.Run(t, "sh", "-c", `cd /root &&
+		sed 's/APP/shop/g' towline.rules >/etc/polkit-1/rules.d/50-towline-shop.rules &&
+		sed 's/APPUSER/nobody/; s/APP/shop/g' towline-app@.service >/etc/systemd/system/towline-app-shop@.service`)
+	for _, app := range []string{"shop", "absent"} { // the directory of one app is missing
+		d.WriteFile(t, "/etc/systemd/system/towline-agent.service.d/"+app+".conf", []byte("[Service]\nReadWritePaths=-/srv/"+app+"\n"), 0o644)
+	}
+	d.WriteFile(t, "/etc/systemd/system/towline-agent.service.d/bucket.conf", []byte("[Service]\nReadWritePaths=/srv/bucket\n"), 0o644)
+	d.WriteFile(t, "/etc/systemd/system/shop.service", []byte(appUnit), 0o644)
 	d.WriteFile(t, "/etc/towline/agent.yaml", []byte(`
 server: agent
 bucket: file:///srv/bucket
 trust: {keys: ["`+w.key.Public().String()+`"]}
 poll: 1s
 apps:
-  nodeapi:
-    unit: nodeapi.service
-    health: {stable: 500ms, exec: ["true"]}
-    hooks: {after-healthy: ["true"]}
+  shop:
+    unit: shop.service
+    health: {stable: 500ms, exec: [./bin/probe]}
+    hooks: {before-activate: [./bin/migrate], after-healthy: [./bin/warm]}
 `), 0o644)
-	d.Run(t, "sh", "-c", "mkdir -p /srv/nodeapi /srv/bucket && chown towline:towline /srv/nodeapi /srv/bucket && systemctl daemon-reload && systemctl restart polkit && systemctl start towline-agent")
+	d.Run(t, "sh", "-c", "mkdir -p /srv/shop /srv/bucket && chown towline:towline /srv/shop /srv/bucket && systemctl daemon-reload && systemctl restart polkit && systemctl start towline-agent")
 	d.WaitActive(t, "towline-agent.service")
 
 	ended := func(hash string) deployment.Event {
@@ -96,22 +99,42 @@ apps:
 	if got := ended(hash("1")); got.Outcome != deployment.Deployed {
 		t.Fatalf("got %s", got.Reason)
 	}
-	d.WaitActive(t, "nodeapi.service")
-	for _, want := range []string{"probe ran as nobody", "after-healthy ran as nobody"} {
-		if log := d.Run(t, "journalctl", "--no-pager", "--output=cat", "--unit=towline-app-nodeapi@*"); !strings.Contains(log, want) {
-			t.Errorf("missing %q in:\n%s", want, log)
+	d.WaitActive(t, "shop.service")
+	ran := func(wants ...string) {
+		t.Helper()
+		log := d.Run(t, "journalctl", "--no-pager", "--output=cat", "--unit=towline-app-shop@*")
+		for _, want := range wants {
+			if !strings.Contains(log, want) {
+				t.Errorf("missing %q in:\n%s", want, log)
+			}
+		}
+		if _, err := d.TryRun(t, "test", "-L", "/srv/shop/next"); err == nil {
+			t.Error("the link of the programs is still there")
 		}
 	}
+	ran("probe of one ran as nobody, one live", "warm of one ran as nobody, one live")
+
+	// Before it is activated, a release is asked with its own files, while the old one is live.
+	publish(hash("3"), "three")
+	if got := ended(hash("3")); got.Outcome != deployment.Deployed {
+		t.Fatalf("got %s", got.Reason)
+	}
+	ran("migrate of three ran as nobody, one live", "probe of three ran as nobody, three live", "warm of three ran as nobody, three live")
+	publish(hash("4"), "unmigratable")
+	if got := ended(hash("4")); got.Outcome != deployment.Failed || !strings.Contains(got.Reason, "hook before-activate") {
+		t.Errorf("got %s", got.Reason)
+	}
+	ran("migrate of unmigratable ran as nobody, three live")
 
 	publish(hash("2"), "broken")
 	got := ended(hash("2"))
 	if got.Outcome != deployment.RolledBack || !strings.Contains(got.Reason, "status 7") {
 		t.Errorf("got %s", got.Reason)
 	}
-	if receipt := d.Run(t, "cat", "/srv/bucket/nodeapi/production/receipts/agent.json"); !strings.Contains(receipt, "the settings are gone") {
+	if receipt := d.Run(t, "cat", "/srv/bucket/shop/production/receipts/agent.json"); !strings.Contains(receipt, "the settings are gone") {
 		t.Errorf("the unit's own words are missing in the receipt:\n%s", receipt)
 	}
-	if version := d.Run(t, "cat", "/srv/nodeapi/current/version.txt"); version != "one" {
+	if version := d.Run(t, "cat", "/srv/shop/current/version.txt"); version != "three" {
 		t.Errorf("got %q live", version)
 	}
 	if out, err := d.TryRun(t, "runuser", "-u", "towline", "--", "systemctl", "--no-ask-password", "restart", "polkit.service"); err == nil {
