@@ -94,7 +94,7 @@ func build(s config.Settings, log *slog.Logger) (*Agent, error) {
 		if !s.Receipts.Off {
 			one.receipts = outbox.NewReceipts(outbox.ReceiptsOptions{
 				App: c.Key, Key: release.ReceiptKey(c.Prefix, c.Environment, s.Server), Bucket: receiptStore,
-				Current: one.receipt, Log: log,
+				Current: one.report, Log: log,
 			})
 		}
 		a.apps = append(a.apps, one)

@@ -208,6 +208,29 @@ func TestAPingIsToldWhyNothingHappens(t *testing.T) {
 	}
 }
 
+func TestAnAppThatIsNotReadyLeavesWhatIsLiveInItsReceipt(t *testing.T) {
+	w := newWorld(t)
+	s := w.settings("", oneApp)
+	w.publish("web", hash("1"), "one")
+	r := w.start(s)
+	r.settled("web", hash("1"))
+	w.must(r.stop())
+	before := w.receipt("web")
+	if before.Live.Hash != hash("1") {
+		t.Fatalf("got %+v", before)
+	}
+	incoming := filepath.Join(w.dir, "srv", "web", "incoming")
+	w.must(os.RemoveAll(incoming))
+	w.must(os.WriteFile(incoming, nil, 0o600))
+	r = w.start(s)
+	<-r.Agent.apps[0].opened
+	w.must(r.stop())
+	got := w.receipt("web")
+	if !strings.HasPrefix(got.Status, "not ready: ") || got.Live != before.Live || got.Pointer != before.Pointer || got.Deployment == nil || got.Deployment.ID != before.Deployment.ID {
+		t.Errorf("got %+v, want what was live before and why it is not ready", got)
+	}
+}
+
 func errIf(bad bool) error {
 	if bad {
 		return errors.New("refused")

@@ -203,14 +203,20 @@ func (a *app) well(ctx context.Context, hash string) error {
 
 // receipt is what the app has to say of itself now.
 func (a *app) receipt() deployment.Receipt {
+	r, _ := a.report()
+	return r
+}
+
+// report is the receipt, and whether it is whole: an app that could not be opened knows nothing but why.
+func (a *app) report() (r deployment.Receipt, whole bool) {
 	engine, _, err := a.now()
 	if err != nil {
 		return deployment.Receipt{
 			Type: deployment.ReceiptType, App: a.App.App, Environment: a.Environment, Server: a.server,
 			AgentVersion: release.Version, Status: err.Error(),
-		}
+		}, false
 	}
-	return engine.Receipt()
+	return engine.Receipt(), true
 }
 
 // summary is the receipt without its events, with everything that a person should know in Status.

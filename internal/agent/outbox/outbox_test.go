@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -61,7 +62,7 @@ func TestReceiptsAreWrittenOnceAndKeptFresh(t *testing.T) {
 		var now atomic.Pointer[deployment.Receipt]
 		now.Store(&deployment.Receipt{})
 		log := &syncBuffer{}
-		r := NewReceipts(ReceiptsOptions{Bucket: store, Key: "k", Current: func() deployment.Receipt { return *now.Load() }, Log: slog.New(slog.NewTextHandler(log, nil))})
+		r := NewReceipts(ReceiptsOptions{Bucket: store, Key: "k", Current: func() (deployment.Receipt, bool) { return *now.Load(), true }, Log: slog.New(slog.NewTextHandler(log, nil))})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { r.Run(ctx); close(done) }()
@@ -118,6 +119,69 @@ func TestReceiptsAreWrittenOnceAndKeptFresh(t *testing.T) {
 			t.Errorf("got %d receipts, the last %s", len(store.all()), store.all()[len(store.all())-1])
 		}
 	})
+}
+
+func (p *puts) Get(context.Context, string, int64) ([]byte, string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.err != nil:
+		return nil, "", p.err
+	case len(p.took) == 0:
+		return nil, "", fs.ErrNotExist
+	}
+	return p.took[len(p.took)-1], "", nil
+}
+
+func TestReceiptsOfAnAppThatIsNotReadyKeepWhatIsLive(t *testing.T) {
+	store := &puts{}
+	now, whole := deployment.Receipt{App: "web", AgentVersion: "2", Status: "not ready: no such unit"}, false
+	r := NewReceipts(ReceiptsOptions{Bucket: store, Key: "k", Current: func() (deployment.Receipt, bool) { return now, whole }, Log: slog.New(slog.DiscardHandler)})
+	last := func() (last deployment.Receipt) {
+		t.Helper()
+		if err := r.Write(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		all := store.all()
+		if err := json.Unmarshal(all[len(all)-1], &last); err != nil {
+			t.Fatal(err)
+		}
+		return last
+	}
+	if got := last(); got != now {
+		t.Errorf("without one before it: got %+v, want %+v", got, now)
+	}
+	was := deployment.Receipt{
+		App: "web", AgentVersion: "1", Seen: "2026-11-23T13:06:43Z", Held: "lunch", Status: "on hold: lunch",
+		Pointer: deployment.ReceiptPointer{Seq: 4, Hash: "d"}, Live: deployment.ReceiptLive{Seq: 3, Hash: "c", Since: "2026-11-22T13:06:43Z"},
+	}
+	notReady := now
+	now, whole = was, true
+	if got := last(); got != was {
+		t.Errorf("ready: got %+v, want %+v", got, was)
+	}
+	now, whole = notReady, false
+	want := was
+	want.AgentVersion, want.Status = now.AgentVersion, now.Status
+	for _, again := range []string{"no such unit", "no such user"} {
+		now.Status = "not ready: " + again
+		want.Status = now.Status
+		if got := last(); got != want {
+			t.Errorf("not ready: got %+v, want %+v", got, want)
+		}
+	}
+
+	// A new process that may not read its receipts leaves the last one alone.
+	fresh := NewReceipts(r.ReceiptsOptions)
+	store.refuse(fs.ErrPermission)
+	before := len(store.all())
+	if err := fresh.Write(t.Context()); err != nil || len(store.all()) != before {
+		t.Errorf("forbidden: got %v and %d receipts, want none", err, len(store.all())-before)
+	}
+	store.refuse(errors.New("no route"))
+	if err := fresh.Write(t.Context()); err == nil {
+		t.Error("unreachable: got no error")
+	}
 }
 
 func TestReceiptsAreBounded(t *testing.T) {

@@ -27,10 +27,12 @@ const (
 
 // ReceiptsOptions make Receipts.
 type ReceiptsOptions struct {
-	App     string // for the log
-	Key     string // object key
-	Bucket  bucket.Bucket
-	Current func() deployment.Receipt
+	App    string // for the log
+	Key    string // object key
+	Bucket bucket.Bucket
+	// Current is what the app says of itself now. With whole false it knows no more than its Status, and of what is live,
+	// followed and held the receipt goes on saying what the last one in the bucket said.
+	Current func() (r deployment.Receipt, whole bool)
 	Log     *slog.Logger
 }
 
@@ -43,7 +45,8 @@ func NewReceipts(o ReceiptsOptions) *Receipts {
 // is the newest. A bucket that does not take it is reported once and asked again, ever more seldom.
 type Receipts struct {
 	ReceiptsOptions
-	changed chan struct{} // holds one poke
+	changed chan struct{}       // holds one poke
+	last    *deployment.Receipt // in the bucket, read when it was needed; nil: not read
 
 	mu      sync.Mutex
 	trouble error
@@ -134,7 +137,14 @@ func (r *Receipts) Write(ctx context.Context) error {
 
 // flush writes the receipt unless it is what was written last; fresh writes it all the same.
 func (r *Receipts) flush(ctx context.Context, written *string, fresh bool) error {
-	now := r.Current()
+	now, whole := r.Current()
+	if whole {
+		r.last = nil
+	} else if err := r.complete(ctx, &now); errors.Is(err, fs.ErrPermission) {
+		return nil // rather one that is out of date than one that says nothing
+	} else if err != nil {
+		return err
+	}
 	seen := now.Seen
 	now.Seen = "" // it changes with every look and is no news by itself
 	data, err := encodeReceipt(now)
@@ -156,6 +166,23 @@ func (r *Receipts) flush(ctx context.Context, written *string, fresh bool) error
 		return err
 	}
 	*written = same
+	return nil
+}
+
+// complete adds to a receipt that is not whole what the last one in the bucket says, if there is one.
+func (r *Receipts) complete(ctx context.Context, now *deployment.Receipt) error {
+	if r.last == nil {
+		last := deployment.Receipt{}
+		data, _, err := r.Bucket.Get(ctx, r.Key, 8*maxReceipt)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err == nil && json.Unmarshal(data, &last) != nil {
+			last = deployment.Receipt{} // whatever lies there is no receipt, and is replaced
+		}
+		r.last = &last
+	}
+	now.Seen, now.Pointer, now.Live, now.Held, now.Deployment = r.last.Seen, r.last.Pointer, r.last.Live, r.last.Held, r.last.Deployment
 	return nil
 }
 
