@@ -85,7 +85,7 @@ func (t *table) machine() string {
 	var name unix.Utsname
 	kernel := "unknown"
 	if unix.Uname(&name) == nil {
-		kernel = unix.ByteSliceToString(name.Release[:])
+		kernel, _, _ = strings.Cut(unix.ByteSliceToString(name.Release[:]), "-")
 	}
 	var memory unix.Sysinfo_t
 	size := "unknown"
