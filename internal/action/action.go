@@ -27,8 +27,13 @@ import (
 	"github.com/towline/towline/internal/release"
 )
 
-// lastWords is what the report to GitHub may take once the run was cancelled; the runner kills after ten seconds.
-const lastWords = 3 * time.Second
+// lastWords is what the report to GitHub may take. The runner kills ten seconds after it cancelled a run.
+func lastWords(ctx context.Context) time.Duration {
+	if ctx.Err() != nil {
+		return 3 * time.Second
+	}
+	return 30 * time.Second
+}
 
 var errTarget = errors.New("refused on pull_request_target: it gives this repository's secrets to code of strangers; " +
 	"run on push, or on pull_request without secrets")
@@ -77,7 +82,7 @@ func Run(ctx context.Context, e Env) int {
 		err = nil
 	}
 	f.log.Phase("")
-	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords(ctx))
 	defer cancel()
 	f.hub.finish(after, r, ctx.Err() != nil, err)
 	f.annotate(o, r, err)

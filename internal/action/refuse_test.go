@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/publish"
@@ -114,6 +115,47 @@ func TestMissingCredentials(t *testing.T) {
 				t.Errorf("written: %q", got)
 			}
 		})
+	}
+}
+
+// A role needs a token that only jobs with id-token: write have; runs of forks have none, whatever the workflow says.
+func TestMissingIDToken(t *testing.T) {
+	fork := map[string]any{"pull_request": map[string]any{"head": map[string]any{"repo": map[string]any{"fork": true}}}}
+	for event, code := range map[*map[string]any]int{&fork: 0, {}: deployment.ExitUsage} {
+		j := newJob(t)
+		j.event(*event)
+		e := j.with("bucket", "s3://deploys?endpoint=http://127.0.0.1:1&region=x", "role-to-assume", "arn:aws:iam::1:role/deploys",
+			"trust", "none", "signing-key", "").run()
+		if e.code != code || (e.outputs["outcome"] == "skipped") != (code == 0) {
+			t.Errorf("got exit %d, outcome %q, want exit %d:\n%s", e.code, e.outputs["outcome"], code, e.log)
+		}
+		if code != 0 && (!strings.Contains(e.log, "the job needs `permissions: id-token: write`") || !strings.Contains(e.log, "hint: set role-to-assume (permissions: id-token: write)")) {
+			t.Errorf("the log does not name the permission:\n%s", e.log)
+		}
+	}
+}
+
+func TestAdviceNamesVerbsThatExist(t *testing.T) {
+	verbs := []string{"status", "logs", "resume", "recover"} // those of the command that advice speaks of
+	for _, o := range []deployment.Outcome{deployment.RolledBack, deployment.Broken, deployment.TimedOut, deployment.Held, deployment.Failed} {
+		for _, rest := range strings.Split(advice(o), "towline ")[1:] {
+			verb := strings.FieldsFunc(rest, func(r rune) bool { return r < 'a' || r > 'z' })[0]
+			if !slices.Contains(verbs, verb) {
+				t.Errorf("%s: %q names towline %s", o, advice(o), verb)
+			}
+		}
+	}
+}
+
+// A run that was not cancelled has time for a slow answer of GitHub; a cancelled one is about to be killed.
+func TestTimeForLastWords(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	if got, want := lastWords(ctx), 30*time.Second; got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	cancel()
+	if got, want := lastWords(ctx), 3*time.Second; got != want {
+		t.Errorf("cancelled: got %v, want %v", got, want)
 	}
 }
 

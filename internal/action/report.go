@@ -85,7 +85,7 @@ func advice(o deployment.Outcome) string {
 	case deployment.Broken:
 		return "the previous release is not healthy either: look at the server now (towline status, towline logs)"
 	case deployment.TimedOut:
-		return "is the agent running (towline doctor), may it reach the bucket, is wait-timeout long enough?"
+		return "is the agent running (systemctl status towline-agent), may it reach the bucket (towline status on the server says), is wait-timeout long enough?"
 	case deployment.Held:
 		return "a person holds this server: towline resume APP there lets it follow again"
 	case deployment.Failed:

@@ -31,6 +31,9 @@ func (f *face) parts(ctx context.Context, o publish.Options) (publish.Parts, err
 	store, err := bucket.Open(ctx, bucket.Options{
 		URL: o.Bucket, Region: o.Region, Endpoint: o.Endpoint, PathStyle: o.PathStyle, RoleARN: o.RoleARN, CABundle: roots, Log: logger,
 		IDToken: func(ctx context.Context, audience string) (string, error) {
+			if f.env["ACTIONS_ID_TOKEN_REQUEST_URL"] == "" {
+				return "", fmt.Errorf("%w: there is no ACTIONS_ID_TOKEN_REQUEST_URL: the job needs `permissions: id-token: write`, and runs of forks never have it", bucket.ErrNoCredentials)
+			}
 			return github.IDToken(ctx, f.env["ACTIONS_ID_TOKEN_REQUEST_URL"], f.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"], audience)
 		},
 	})

@@ -38,7 +38,8 @@ var (
 	// ErrUnreachable says that the endpoint gave no usable answer: refused, name not found, TLS, timeout, 5xx, or
 	// an answer that is not S3's.
 	ErrUnreachable = errors.New("bucket unreachable")
-	// ErrNoCredentials says that no credentials were given and that the SDK's default chain found none.
+	// ErrNoCredentials says that no credentials were given and that the SDK's default chain found none; an IDToken that
+	// cannot have a token here wraps it.
 	ErrNoCredentials = errors.New("no credentials found")
 )
 

@@ -33,19 +33,24 @@ func (s *store) cause(ctx context.Context, err error) (text string, kind error) 
 	var ours *fault
 	var who *identityError
 	var api smithy.APIError
+	var sdk *smithy.OperationError
 	switch {
 	case errors.As(err, &ours):
 		return ours.text, ours.kind
 	case ctx.Err() != nil:
 		return ctx.Err().Error(), ctx.Err()
+	case errors.As(err, &who) && errors.Is(who.err, ErrNoCredentials):
+		return who.op + ": " + who.err.Error(), ErrNoCredentials
 	case errors.Is(err, ErrNoCredentials):
 		return ErrNoCredentials.Error(), ErrNoCredentials
 	case errors.As(err, &who) && errors.As(err, &api):
 		return who.op + ": " + apiText(api), fs.ErrPermission
 	case errors.As(err, &who) && isNetwork(err):
 		return who.op + ": " + innermost(err), ErrUnreachable
-	case errors.As(err, &who):
+	case errors.As(err, &who) && errors.As(who.err, &sdk):
 		return who.op + ": " + innermost(who.err), who.err
+	case errors.As(err, &who): // the caller's own words, which name the fix
+		return who.op + ": " + who.err.Error(), who.err
 	}
 	if resp := response(err); resp != nil && resp.StatusCode >= 300 {
 		return s.refusal(resp, err)

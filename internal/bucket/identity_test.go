@@ -2,7 +2,6 @@ package bucket
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -139,7 +138,9 @@ func TestRole(t *testing.T) {
 	}
 	sts.Close()
 	wantFault(t, open().Check(t.Context()), ErrUnreachable, "assume role "+arn+": connection refused")
-	lost := errors.New("no permission id-token: write")
+	lost := fmt.Errorf("the job needs id-token: write: %w", fs.ErrPermission)
 	o.IDToken = func(context.Context, string) (string, error) { return "", lost }
-	wantFault(t, open().Check(t.Context()), lost, "get an OIDC token for role "+arn+": no permission id-token: write")
+	wantFault(t, open().Check(t.Context()), fs.ErrPermission, "get an OIDC token for role "+arn+": the job needs id-token: write: permission denied")
+	lost = fmt.Errorf("%w: this is no job", ErrNoCredentials)
+	wantFault(t, open().Check(t.Context()), ErrNoCredentials, "get an OIDC token for role "+arn+": no credentials found: this is no job")
 }

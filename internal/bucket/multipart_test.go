@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -142,5 +144,35 @@ func TestMultipartTroubleAtTheEnd(t *testing.T) {
 	wantFault(t, up(broken, "broken"), fs.ErrPermission, "upload object broken in bucket app-bucket: access denied")
 	if _, answer := g.Do(t, "GET", "/app-bucket?uploads=", nil); strings.Contains(string(answer), "UploadId>") {
 		t.Errorf("uploads left: got %s, want none", answer)
+	}
+}
+
+// A store that hangs must not keep an interrupted upload from ending.
+func TestAbortIsShort(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodHead:
+			w.WriteHeader(http.StatusNotFound)
+		case http.MethodPost:
+			io.WriteString(w, `<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>`)
+		case http.MethodPut:
+			cancel()
+		case http.MethodDelete:
+			<-r.Context().Done()
+		}
+	}))
+	defer server.Close()
+	b, err := Open(ctx, Options{URL: "app-bucket", Endpoint: server.URL, AccessKeyID: "id", SecretAccessKey: "s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := make([]byte, singleMax+1)
+	started := time.Now()
+	if err := b.Upload(ctx, "k", bytes.NewReader(data), int64(len(data)), "", nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want an interruption", err)
+	}
+	if took := time.Since(started); took > 6*time.Second {
+		t.Errorf("ended after %v", took)
 	}
 }

@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	singleMax = 16 << 20 // bytes that go in one request
-	partSize  = 8 << 20  // bytes of a part, more only where maxParts would not do
-	maxParts  = 10000    // S3's limit
-	workers   = 4        // parts in flight
-	abortTime = 15 * time.Second
+	singleMax = 16 << 20        // bytes that go in one request
+	partSize  = 8 << 20         // bytes of a part, more only where maxParts would not do
+	maxParts  = 10000           // S3's limit
+	workers   = 4               // parts in flight
+	abortTime = 3 * time.Second // a person who pressed Ctrl-C, and a runner that kills, wait no longer
 )
 
 func (s *store) Upload(ctx context.Context, key string, r io.ReaderAt, size int64, contentType string, progress func(int64)) error {

@@ -200,6 +200,9 @@ func (in *inputs) open(ctx context.Context, o publish.Options) (bucket.Bucket, [
 	b, err := bucket.Open(ctx, bucket.Options{
 		URL: o.Bucket, Region: o.Region, Endpoint: o.Endpoint, PathStyle: o.PathStyle, RoleARN: o.RoleARN, CABundle: bundle,
 		IDToken: func(ctx context.Context, audience string) (string, error) {
+			if getenv("ACTIONS_ID_TOKEN_REQUEST_URL") == "" {
+				return "", fmt.Errorf("%w: there is no ACTIONS_ID_TOKEN_REQUEST_URL: the job needs `permissions: id-token: write`, and runs of forks never have it", bucket.ErrNoCredentials)
+			}
 			return github.IDToken(ctx, getenv("ACTIONS_ID_TOKEN_REQUEST_URL"), getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN"), audience)
 		},
 	})
