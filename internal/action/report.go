@@ -184,7 +184,7 @@ func (f *face) summary(r *publish.Result, err error) string {
 		row("Seq", strconv.FormatUint(r.Seq, 10))
 	}
 	if a := r.Artifact; a.Size > 0 {
-		row("Artifact", fmt.Sprintf("%s, %s uploaded, %d entries, sha256 <code>%s</code>", publish.Bytes(a.Size), publish.Bytes(r.Uploaded), a.Entries, a.SHA256))
+		row("Artifact", fmt.Sprintf("%s, %s uploaded, %s, sha256 <code>%s</code>", publish.Bytes(a.Size), publish.Bytes(r.Uploaded), publish.Count(int64(a.Entries), "entry", "entries"), a.SHA256))
 	}
 	var phases []string
 	for _, p := range r.Phases {

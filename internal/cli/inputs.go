@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -199,6 +200,7 @@ func (in *inputs) open(ctx context.Context, o publish.Options) (bucket.Bucket, [
 	getenv := in.p.env.Getenv
 	b, err := bucket.Open(ctx, bucket.Options{
 		URL: o.Bucket, Region: o.Region, Endpoint: o.Endpoint, PathStyle: o.PathStyle, RoleARN: o.RoleARN, CABundle: bundle,
+		Log: slog.New(slog.NewTextHandler(in.p.env.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		IDToken: func(ctx context.Context, audience string) (string, error) {
 			if getenv("ACTIONS_ID_TOKEN_REQUEST_URL") == "" {
 				return "", fmt.Errorf("%w: there is no ACTIONS_ID_TOKEN_REQUEST_URL: the job needs `permissions: id-token: write`, and runs of forks never have it", bucket.ErrNoCredentials)

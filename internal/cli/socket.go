@@ -110,16 +110,16 @@ func (a *agent) do(ctx context.Context, app, verb string, c deployment.Command, 
 func follow(r io.Reader, on func(deployment.Event)) (deployment.Result, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
-	seen := 0
+	seen := map[string]int{} // deployment -> highest n: a stream may carry more than one
 	for lines.Scan() {
 		var e deployment.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return deployment.Result{}, fmt.Errorf("read the agent's events: %w", err)
 		}
-		if e.State == deployment.Heartbeat || e.N <= seen {
+		if e.State == deployment.Heartbeat || e.N <= seen[e.Deployment] {
 			continue
 		}
-		seen = e.N
+		seen[e.Deployment] = e.N
 		on(e)
 		if e.Terminal() {
 			return deployment.Result{Outcome: e.Outcome, Reason: e.Reason}, nil

@@ -130,8 +130,8 @@ func clean(s string, n int) string {
 	return strings.Repeat(" ", min(indent, 16)) + release.CleanText(s, n)
 }
 
-// count is n with its noun.
-func count[N int | int64](n N, one, many string) string {
+// Count is n with its noun: 1 entry, 2 entries.
+func Count(n int64, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}

@@ -30,7 +30,7 @@ func (r *run) pack(ctx context.Context) (file *os.File, a release.Artifact, err 
 	}
 	a.Key = release.ArtifactKey(r.Options.Prefix, r.Release.Hash, a.SHA256, a.Format)
 	r.result.Artifact, r.result.Message = a, r.Release.Msg
-	r.Log.Line(fmt.Sprintf("%s, %s, packed to %s in %s", count(a.Entries, "entry", "entries"), Bytes(a.UnpackedSize), Bytes(a.Size), Took(time.Since(started))))
+	r.Log.Line(fmt.Sprintf("%s, %s, packed to %s in %s", Count(int64(a.Entries), "entry", "entries"), Bytes(a.UnpackedSize), Bytes(a.Size), Took(time.Since(started))))
 	r.Log.Line("sha256 " + a.SHA256)
 	return file, a, nil
 }
