@@ -63,13 +63,13 @@ func (f *face) parts(ctx context.Context, o publish.Options) (publish.Parts, err
 	}
 	if o.Command == publish.Deploy || o.Command == publish.Publish {
 		p.Release = f.release(ctx, o)
-		p.Pack, p.Files = packing(o, f.workspace(o.Path))
+		p.Pack, p.Files = packing(o, f.workspace(o.Path), f.log.Warn)
 	}
 	return p, nil
 }
 
 // packing makes the engine's two views of package artifact.
-func packing(o publish.Options, dir string) (
+func packing(o publish.Options, dir string, warn func(string)) (
 	func(context.Context, *os.File, release.Release, func(int64)) (release.Artifact, error),
 	func(context.Context, release.Release) ([]publish.File, error),
 ) {
@@ -89,6 +89,9 @@ func packing(o publish.Options, dir string) (
 			return release.Artifact{}, err
 		}
 		p.Progress = func(_, bytes int64) { progress(bytes) }
+		p.Unmatched = func(what, pattern string) {
+			warn(fmt.Sprintf("%s: %q matched nothing; patterns are matched against the whole path from the top", what, pattern))
+		}
 		return artifact.Pack(ctx, out, p)
 	}
 	files := func(ctx context.Context, r release.Release) ([]publish.File, error) {

@@ -29,7 +29,8 @@ type PackOptions struct {
 	Level   int    // as from ParseCompression; 0 is the format's default
 	Extra   []File // further files; they replace files of the same path, and patterns do not apply to them
 
-	Progress func(files, bytes int64) // called in order with what is packed so far; may be nil
+	Progress  func(files, bytes int64)   // called in order with what is packed so far; may be nil
+	Unmatched func(what, pattern string) // called for each pattern of "include" or "exclude" that matched nothing; may be nil
 }
 
 // List returns what Pack would pack, in the order of the archive. It reads names and metadata, no contents, and fails
@@ -78,8 +79,20 @@ func walk(ctx context.Context, root *os.Root, start string, o PackOptions) ([]En
 	if w.exclude, err = patterns("exclude", o.Exclude); err != nil {
 		return nil, err
 	}
+	w.used = map[string]bool{}
 	if err := fs.WalkDir(root.FS(), start, w.visit); err != nil {
 		return nil, err
+	}
+	if o.Unmatched != nil {
+		for i, p := range append(w.include, w.exclude...) {
+			switch {
+			case w.used[p]:
+			case i < len(w.include):
+				o.Unmatched("include", o.Include[i])
+			default:
+				o.Unmatched("exclude", o.Exclude[i-len(w.include)])
+			}
+		}
 	}
 	for _, f := range o.Extra {
 		if err := w.addExtra(f); err != nil {
@@ -107,6 +120,7 @@ type walker struct {
 	ctx              context.Context
 	root             *os.Root
 	include, exclude []string
+	used             map[string]bool // patterns that matched something
 	tree             map[string]Entry
 }
 
@@ -120,7 +134,7 @@ func (w *walker) visit(p string, d fs.DirEntry, err error) error {
 	if p == "." {
 		return nil
 	}
-	if d.Name() == ".git" || matches(w.exclude, p) {
+	if w.matches(w.exclude, p) || d.Name() == ".git" {
 		if d.IsDir() {
 			return fs.SkipDir
 		}
@@ -159,7 +173,7 @@ func (w *walker) visit(p string, d fs.DirEntry, err error) error {
 // included reports whether p or a directory above it matches an include pattern.
 func (w *walker) included(p string) bool {
 	for ; p != "."; p = path.Dir(p) {
-		if matches(w.include, p) {
+		if w.matches(w.include, p) {
 			return true
 		}
 	}
@@ -237,6 +251,13 @@ const maxHops = 8
 func patterns(what string, list []string) ([]string, error) {
 	out := make([]string, 0, len(list))
 	for _, p := range list {
+		if rest, ok := strings.CutPrefix(p, "/"); ok {
+			return nil, sourceError{fmt.Errorf("pack: %s pattern %q: every pattern begins at the top; write %q", what, p, rest)}
+		}
+		if rest, ok := strings.CutPrefix(p, "!"); ok {
+			other := map[string]string{"include": "exclude", "exclude": "include"}[what]
+			return nil, sourceError{fmt.Errorf("pack: %s pattern %q: there is no negation; write %q in %s", what, p, rest, other)}
+		}
 		clean := strings.TrimSuffix(strings.TrimPrefix(p, "./"), "/")
 		if clean == "" || !doublestar.ValidatePattern(clean) {
 			return nil, sourceError{fmt.Errorf("pack: %s pattern %q is not valid", what, p)}
@@ -246,6 +267,13 @@ func patterns(what string, list []string) ([]string, error) {
 	return out, nil
 }
 
-func matches(patterns []string, p string) bool {
-	return slices.ContainsFunc(patterns, func(pat string) bool { return doublestar.MatchUnvalidated(pat, p) })
+// matches reports whether p matches any of the patterns, and remembers all that it does match.
+func (w *walker) matches(patterns []string, p string) bool {
+	matched := false
+	for _, pat := range patterns {
+		if doublestar.MatchUnvalidated(pat, p) {
+			matched, w.used[pat] = true, true
+		}
+	}
+	return matched
 }

@@ -42,6 +42,9 @@ func (in *inputs) parts(ctx context.Context, o publish.Options, log publish.Log)
 		po := artifact.PackOptions{Dir: o.Path, Include: o.Include, Exclude: o.Exclude, Format: format, Level: level}
 		if progress != nil {
 			po.Progress = func(_, bytes int64) { progress(bytes) }
+			po.Unmatched = func(what, pattern string) {
+				log.Warn(fmt.Sprintf("--%s: %q matched nothing; patterns are matched against the whole path from the top", what, pattern))
+			}
 		}
 		if o.VersionFile == "" {
 			return po, nil
