@@ -37,15 +37,12 @@ of the environment follows.`,
 			args = args[1:]
 		case len(args) == 1 && p.app == "" && !bucket:
 			// Every other verb takes the app here, so that its name in this place can only mean the app.
-			all, err := p.agent().overview(cmd.Context())
-			if err != nil {
+			// The agent knows its apps by their keys in its configuration too.
+			switch _, err := p.agent().detail(cmd.Context(), args[0]); {
+			case err == nil:
+				p.app, args = args[0], nil
+			case exitCode(err) != deployment.ExitUnknown:
 				return err
-			}
-			for _, r := range all.Apps {
-				if r.App == args[0] {
-					p.app, args = args[0], nil
-					break
-				}
 			}
 		}
 		if err := versionArg(cmd, args, 0); err != nil {

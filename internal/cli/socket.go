@@ -69,15 +69,15 @@ func (a *agent) only(ctx context.Context, app string) (string, error) {
 	}
 	var names []string
 	for _, r := range all.Apps {
-		names = append(names, r.App)
+		names = append(names, fmt.Sprintf("%s (%s)", r.App, r.Environment))
 	}
-	switch len(names) {
+	switch len(all.Apps) {
 	case 0:
 		return "", &fault{err: errors.New("this agent has no app"), code: deployment.ExitUnknown, hint: "add one to the agent's configuration"}
 	case 1:
-		return names[0], nil
+		return all.Apps[0].App, nil
 	}
-	return "", &fault{err: errors.New("this agent has several apps"), code: deployment.ExitUsage, hint: "name one of " + strings.Join(names, ", ")}
+	return "", &fault{err: errors.New("this agent has several apps"), code: deployment.ExitUsage, hint: "name one by its key in the agent's configuration; there are " + strings.Join(names, ", ")}
 }
 
 // do sends a command. With on the answer is followed event by event, and the result is what the terminal event says.

@@ -280,8 +280,25 @@ func TestSeveralAppsWantAName(t *testing.T) {
 	f.add(nodeapi())
 	f.add(deployment.Detail{Key: "site"})
 	code, _, stderr = f.run(t, t.Context(), "rollback")
-	if code != deployment.ExitUsage || !strings.Contains(stderr, "hint: name one of nodeapi, site") || f.asked != nil {
+	if code != deployment.ExitUsage || !strings.Contains(stderr, "hint: name one by its key in the agent's configuration; there are nodeapi (") || f.asked != nil {
 		t.Errorf("two apps: got exit code %d, %q, asked %q; want %d and a list", code, stderr, f.asked, deployment.ExitUsage)
+	}
+}
+
+// Two environments of one app on one server are told apart by their keys.
+func TestRollbackTakesTheKeyOfAnApp(t *testing.T) {
+	f := newFakeAgent(t)
+	for _, key := range []string{"web-prod", "web-staging"} {
+		d := nodeapi()
+		d.Key = key
+		f.add(d)
+	}
+	f.result = deployment.Result{Outcome: deployment.Deployed}
+	if code, _, stderr := f.run(t, t.Context(), "rollback", "web-prod", "--json"); code != 0 {
+		t.Fatalf("got exit code %d: %s", code, stderr)
+	}
+	if want := []string{`web-prod rollback {"version":"previous"}`}; !cmp.Equal(f.asked, want) {
+		t.Errorf("asked %q, want %q", f.asked, want)
 	}
 }
 
