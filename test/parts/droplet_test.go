@@ -60,7 +60,7 @@ func TestDroplet(t *testing.T) {
 		d.WaitActive(t, "one.service")
 	})
 	if dir == "" {
-		t.Skip("no droplet was made; the reason is above")
+		Skip(t, "a droplet; the reason is above")
 	}
 	if got := mountsUnder(dir); len(got) > 0 {
 		t.Errorf("left mounted: %q", got)
