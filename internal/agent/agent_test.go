@@ -269,6 +269,35 @@ func TestOneBrokenAppDoesNotStopTheOthers(t *testing.T) {
 	}
 }
 
+// A unit that is not there and a pointer that cannot be believed are the trouble of their own apps: the agent runs on, says
+// what is wrong, and goes on with the others.
+func TestTroubleOfAUnitOrAPointerStaysWithItsApp(t *testing.T) {
+	w := newWorld(t)
+	w.publish("web", hash("1"), "one")
+	w.put("odd", []byte("<html>not a pointer</html>"))
+	r := w.start(w.settings(listening, oneApp+
+		"  ghost: {dir: $dir/ghost, unit: towline-test-ghost.service}\n  odd: {dir: $dir/odd, restart: [\"true\"]}\n"))
+	r.settled("web", hash("1"))
+	events, err := r.ring(w.publish("ghost", hash("2"), "two"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end := last(events); end.Outcome != deployment.Failed || end.Reason == "" {
+		t.Errorf("unit: got %+v, want failed and the reason", end)
+	}
+	events, err = r.ring(w.publish("web", hash("3"), "three"), "")
+	if err != nil || last(events).Outcome != deployment.Deployed {
+		t.Errorf("the app beside them: got %v and %+v, want deployed", err, last(events))
+	}
+	var overview deployment.Overview
+	r.call("/v1/apps", nil, &overview)
+	for _, app := range overview.Apps {
+		if troubled := app.Status != ""; troubled != (app.App != "web") {
+			t.Errorf("%s: got status %q", app.App, app.Status)
+		}
+	}
+}
+
 func TestTheCertificateIsKept(t *testing.T) {
 	w := newWorld(t)
 	s := w.settings(listening, oneApp)
