@@ -120,7 +120,7 @@ func (p *program) pruneCommand() *cobra.Command {
 }
 
 func (p *program) recoverCommand() *cobra.Command {
-	return p.simple("recover", "recover [APP]", "Unlock an app whose record was lost, after you have looked at what is live",
+	return p.simple("recover", "recover [APP]", "Unlock an app whose record was lost, or set by hand which pointers are followed",
 		func(cmd *cobra.Command) func(*deployment.Command) {
 			seq := cmd.Flags().Uint64("accept-seq", 0, "follow only pointers above this `seq`")
 			return func(c *deployment.Command) { c.AcceptSeq = *seq }

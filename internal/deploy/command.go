@@ -222,14 +222,18 @@ func (e *Engine) resume() (deployment.Result, error) {
 	return deployment.Result{Reason: "the pointer is followed again; it was on hold: " + was}, nil
 }
 
-// unlock starts a new memory on what is on disk, after a person has looked.
+// unlock starts a new memory on what is on disk, after a person has looked. A memory that is sound is only rewound, and
+// only when a seq is named.
 func (e *Engine) unlock(body deployment.Command) (deployment.Result, error) {
 	name, err := e.Tree.Current()
 	if err != nil {
 		return deployment.Result{}, err
 	}
-	if e.locked == nil {
+	if e.locked == nil && body.AcceptSeq == 0 {
 		return deployment.Result{Reason: "the state is sound; there is nothing to recover"}, nil
+	}
+	if e.locked == nil {
+		return e.rewind(body.AcceptSeq)
 	}
 	names, err := e.Tree.Names()
 	if err != nil {
@@ -251,6 +255,24 @@ func (e *Engine) unlock(body deployment.Command) (deployment.Result, error) {
 	e.say("")
 	e.Wake()
 	return deployment.Result{Reason: fmt.Sprintf("recovered; live is %s, pointers above seq %d are followed", orNone(name), body.AcceptSeq)}, nil
+}
+
+// rewind sets the high-water mark by a person's word: down again after a stolen key had driven it up, or up past pointers
+// that must not be followed. Nothing live is touched.
+func (e *Engine) rewind(seq uint64) (deployment.Result, error) {
+	was, forgotten := uint64(0), 0
+	if err := e.change(func(l *ledger) { was = l.HighSeq; forgotten = l.rewind(seq) }); err != nil {
+		return deployment.Result{}, err
+	}
+	e.mu.Lock()
+	e.offered = release.Verified{}
+	e.mu.Unlock()
+	e.seen = sighting{}
+	e.clearRetry()
+	e.say("")
+	e.receipt()
+	e.Wake()
+	return deployment.Result{Reason: fmt.Sprintf("pointers above seq %d are followed, before it was %d; %d accepted above it forgotten", seq, was, forgotten)}, nil
 }
 
 // onDisk finds a release on disk by its version, exactly first, then by a unique prefix.

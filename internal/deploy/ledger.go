@@ -108,6 +108,30 @@ func (l *ledger) accept(v release.Verified, modified time.Time) {
 	l.Followed, l.Modified, l.Settled, l.Override = v.Digest(), modified, false, ""
 }
 
+// rewind makes seq the mark and forgets the pointers above it, how many it says, and that what they named was ever live:
+// none of them is followed again as a restored one, nor gone back to as the previous release.
+func (l *ledger) rewind(seq uint64) (forgotten int) {
+	kept, ids := l.Accepted[:0:0], map[string]bool{}
+	for _, a := range l.Accepted {
+		if a.Seq <= seq {
+			kept = append(kept, a)
+		} else {
+			ids[a.ID] = true
+		}
+	}
+	for _, a := range kept {
+		delete(ids, a.ID)
+	}
+	forgotten = len(l.Accepted) - len(kept)
+	l.Accepted, l.HighSeq = kept, seq
+	l.Trail = slices.DeleteFunc(l.Trail, func(id string) bool { return ids[id] })
+	if l.followed() == (accepted{}) {
+		// Modified stays: it still tells a restored pointer from a stale read of an older one.
+		l.Followed, l.Settled, l.Override = "", false, ""
+	}
+	return forgotten
+}
+
 // followed returns the pointer now followed, the zero value when there is none.
 func (l *ledger) followed() accepted {
 	for _, a := range slices.Backward(l.Accepted) {

@@ -260,6 +260,47 @@ func TestRecordsGoOnAfterRecover(t *testing.T) {
 	r.live("aaaaaaa")
 }
 
+func TestRecoverSetsTheMarkOfASoundState(t *testing.T) {
+	r := newRig(t, nil)
+	one := r.publish(1, "aaaaaaa")
+	r.once(deployment.Deployed)
+	far := r.publish(1<<63, "eeeeeee")
+	r.once(deployment.Deployed)
+	two := r.publish(2, "bbbbbbb")
+	if _, err := r.engine.Once(t.Context()); !errors.Is(err, release.ErrVerify) {
+		t.Fatalf("below the mark: got %v, want it refused", err)
+	}
+	if got := r.do("recover", deployment.Command{}); !strings.Contains(got.Reason, "nothing to recover") {
+		t.Errorf("without a seq: got %+v", got)
+	}
+	if got := r.do("recover", deployment.Command{AcceptSeq: 1}); !strings.Contains(got.Reason, "above seq 1 are followed, before it was 9223372036854775808; 1 accepted above it forgotten") {
+		t.Errorf("got %+v", got)
+	}
+	r.live("eeeeeee")
+	if got := r.engine.Receipt(); got.Pointer.Seq != 0 {
+		t.Errorf("followed: got %+v, want nothing", got.Pointer)
+	}
+	r.start()
+	r.put(one, r.modified.Add(time.Minute)) // remembered still: it is a restore
+	r.once(deployment.Deployed)
+	r.live("aaaaaaa")
+	r.put(two, r.modified.Add(time.Minute))
+	r.once(deployment.Deployed)
+	r.live("bbbbbbb")
+	if got := r.do("rollback", deployment.Command{}); got.Outcome != deployment.Deployed {
+		t.Fatalf("rollback: got %+v", got)
+	}
+	r.live("aaaaaaa")
+	if got := r.do("recover", deployment.Command{AcceptSeq: 1 << 63}); got.Outcome != "" {
+		t.Errorf("raise: got %+v", got)
+	}
+	r.put(far, r.modified.Add(time.Minute))
+	if _, err := r.engine.Once(t.Context()); !errors.Is(err, release.ErrVerify) {
+		t.Fatalf("at the raised mark: got %v, want it refused", err)
+	}
+	r.live("aaaaaaa")
+}
+
 func TestCommandWaitsForAnInterruptedDeployment(t *testing.T) {
 	r := newRig(t, nil)
 	r.publish(1, "aaaaaaa")
