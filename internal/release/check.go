@@ -9,6 +9,9 @@ import (
 // maxReason bounds Pointer.Reason, in runes.
 const maxReason = 500
 
+// maxWaves bounds Rollout.Waves.
+const maxWaves = 64
+
 func (p Pointer) check() error {
 	if p.Type != PointerType {
 		return fmt.Errorf("type %q: want %q", p.Type, PointerType)
@@ -35,6 +38,9 @@ func (p Pointer) check() error {
 	if err := checkText("reason", p.Reason, maxReason); err != nil {
 		return err
 	}
+	if err := p.Rollout.check(); err != nil {
+		return err
+	}
 	if _, err := parseVersion(p.MinAgent); err != nil {
 		return fmt.Errorf("min_agent: %w", err)
 	}
@@ -42,6 +48,22 @@ func (p Pointer) check() error {
 		return err
 	}
 	return checkCommon(p.App, p.Release, p.Artifact, p.Run, p.Created)
+}
+
+// check accepts an absent rollout and one with waves; what they mean is for the agents that know them.
+func (r *Rollout) check() error {
+	if r == nil {
+		return nil
+	}
+	if len(r.Waves) == 0 || len(r.Waves) > maxWaves || r.Open < 0 || r.Open > len(r.Waves) {
+		return fmt.Errorf("rollout: %d of %d waves open: want 1 to %d waves, and no more open than there are", r.Open, len(r.Waves), maxWaves)
+	}
+	for _, w := range r.Waves {
+		if err := checkText("rollout wave", w, 64); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m Manifest) check() error {
@@ -68,6 +90,9 @@ func checkCommon(app string, r Release, a Artifact, run *Run, created string) er
 		return err
 	}
 	if run != nil {
+		if *run == (Run{}) {
+			return fmt.Errorf("run: want it left out when it says nothing")
+		}
 		for _, s := range []string{run.URL, run.Actor, run.Repository, run.Ref} {
 			if err := checkText("run", s, 1024); err != nil {
 				return err

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -217,7 +218,7 @@ func (t Trust) open(e Envelope, payloadType string) (payload []byte, signers []s
 	if base64.StdEncoding.DecodedLen(len(e.Payload)) > MaxPayload+2 {
 		return nil, nil, fmt.Errorf("payload is over the cap of %d bytes", MaxPayload)
 	}
-	payload, err = base64.StdEncoding.Strict().DecodeString(e.Payload)
+	payload, err = decodeBase64(e.Payload)
 	if err != nil {
 		return nil, nil, fmt.Errorf("payload is not base64: %w", err)
 	}
@@ -246,8 +247,16 @@ func (k PublicKey) signed(message []byte, s Signature) bool {
 	if s.KeyID != k.ID() {
 		return false
 	}
-	sig, err := base64.StdEncoding.Strict().DecodeString(s.Sig)
+	sig, err := decodeBase64(s.Sig)
 	return err == nil && ed25519.Verify(ed25519.PublicKey(k.key), message, sig)
+}
+
+// decodeBase64 accepts the one text that encodes to s: Strict alone would skip line ends.
+func decodeBase64(s string) ([]byte, error) {
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, errors.New("it has line ends")
+	}
+	return base64.StdEncoding.Strict().DecodeString(s)
 }
 
 // otherSigners names who did sign, for the person who has to find out why it was not enough.
