@@ -23,7 +23,10 @@ const (
 	maxTimes  = 24 * time.Hour // for every duration
 )
 
-var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$`)
+var (
+	bucketName     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$`)
+	credentialName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$`)
+)
 
 // check reports every value that is not right, and returns the settings that the form stands for.
 func (r *reader) check(f *form) Settings {
@@ -70,14 +73,14 @@ func (r *reader) check(f *form) Settings {
 		if (c.AccessKeyID == "") != (c.SecretAccessKey == "") {
 			r.wrong("credentials", "access_key_id_file and secret_access_key_file belong together")
 		}
-		r.optional("credentials/access_key_id_file", c.AccessKeyID)
-		r.optional("credentials/secret_access_key_file", c.SecretAccessKey)
+		r.secret("credentials/access_key_id_file", c.AccessKeyID)
+		r.secret("credentials/secret_access_key_file", c.SecretAccessKey)
 	}
 	for i, n := range f.Notify {
 		s.Notify = append(s.Notify, r.notify(fmt.Sprintf("notify[%d]", i), n))
 	}
 	s.Apps = r.apps(f)
-	r.optional("ping_token_file", f.PingToken)
+	r.secret("ping_token_file", f.PingToken)
 	if f.PingToken != "" && !slices.ContainsFunc(s.Apps, func(a App) bool { return a.Trust.None() }) {
 		r.wrong("ping_token_file", "every app is signed, so that pings need no token; leave it out")
 	}
@@ -260,8 +263,8 @@ func (r *reader) tls(f *tlsForm) TLS {
 		if f.Cert == "" || f.Key == "" {
 			r.wrong("tls", "want both cert and key, or auto, or off")
 		}
-		r.optional("tls/cert", f.Cert)
-		r.optional("tls/key", f.Key)
+		r.secret("tls/cert", f.Cert)
+		r.secret("tls/key", f.Key)
 		return TLS{Mode: TLSFiles, Cert: f.Cert, Key: f.Key}
 	case string(TLSAuto), string(TLSOff):
 		return TLS{Mode: TLSMode(f.Word)}
@@ -345,9 +348,14 @@ func (r *reader) absolute(at, file string) {
 	}
 }
 
-func (r *reader) optional(at, file string) {
-	if file != "" {
+// secret checks the name of a file that may be a credential of the service too, which has no slash in its name.
+func (r *reader) secret(at, file string) {
+	switch {
+	case file == "" || credentialName.MatchString(file):
+	case path.IsAbs(file):
 		r.absolute(at, file)
+	default:
+		r.wrong(at, "%q: want an absolute path, or the name of a systemd credential (LoadCredential=)", file)
 	}
 }
 

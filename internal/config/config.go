@@ -23,7 +23,8 @@ import (
 // maxFile bounds the file, in bytes.
 const maxFile = 1 << 20
 
-// Settings are what the agent runs by. Apps are sorted by their key.
+// Settings are what the agent runs by. Apps are sorted by their key. The files of PingToken, TLS and Credentials are
+// absolute paths, or names without a slash: systemd credentials of the service.
 type Settings struct {
 	Path        string // the file that they came from
 	Server      string
@@ -32,7 +33,7 @@ type Settings struct {
 	Poll        time.Duration
 	Listen      string // host:port; empty: no port
 	TLS         TLS
-	PingToken   string // file that holds the token for pings of apps without trust; empty: no such pings
+	PingToken   string // file with the token for pings of apps without trust; empty: no such pings
 	Receipts    Receipts
 	Metrics     bool // /metrics on Listen too
 	StatusPage  bool // the status page on Listen too

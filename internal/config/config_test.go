@@ -303,15 +303,3 @@ func TestLoad(t *testing.T) {
 		t.Errorf("got %+v, %v", s, err)
 	}
 }
-
-func FuzzParse(f *testing.F) {
-	f.Add([]byte(ok))
-	f.Add([]byte("a: &a [*a]"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if s, err := Parse("a.yaml", data, "host"); err != nil {
-			_ = err.Error()
-		} else if _, err := Parse("a.yaml", []byte(s.Effective()), "host"); err != nil && len(s.Notify) == 0 {
-			t.Errorf("the effective configuration has problems: %v\n%s", err, s.Effective())
-		}
-	})
-}
