@@ -33,7 +33,7 @@ var inputs = []Input{
 	{Name: "exclude", Help: "Globs of what not to pack, one a line. Matched against the whole path from the top: .env is the file there, **/.env the one in every folder. .git is never packed."},
 	{Name: "version-file", Help: "File to write into the package with hash, msg and date: a path ending in .js, .json, .env or .txt. The workspace is not touched."},
 	{Name: "compression", Default: "zstd", Help: "zstd[:level] or gzip[:level]."},
-	{Name: "signing-key", Secret: true, Help: "Private key printed by towline keygen, from a secret. Empty only with trust: none."},
+	{Name: "signing-key", Secret: true, Help: "Private key printed by towline keygen, from a secret; several, one a line, sign together. Empty only with trust: none."},
 	{Name: "trusted-keys", Help: "Further public keys whose pointers may be built upon, one a line; for key rotation."},
 	{Name: "trust", Default: "signed", Choices: []string{"signed", "none"}, Help: "none: publish without signatures. Agents must say the same."},
 	{Name: "message", Help: "Text of the release; by default the first line of the commit message."},

@@ -42,7 +42,7 @@ type Options struct {
 	ExpiresIn                time.Duration
 	Reason                   string
 
-	Keys  []release.PrivateKey // none with trust: none, or when nothing is to be signed
+	Keys  []release.PrivateKey // all of them sign; none with trust: none, or when nothing is to be signed
 	Trust release.Trust        // whose pointers are built upon
 
 	Servers       []Server
@@ -261,14 +261,23 @@ func (r *reader) keys(o *Options) {
 		r.problems = append(r.problems, Problem{Input: "signing-key", Missing: true,
 			Text: "empty: store the private key of towline keygen as a secret and pass it, or write trust: none here and on the servers"})
 		return
-	case secret != "":
-		k, err := release.ParsePrivateKey(secret)
+	}
+	for _, line := range r.list("signing-key") {
+		k, err := release.ParsePrivateKey(line)
 		if err != nil {
 			r.bad("signing-key", "%v", err)
 			return
 		}
-		o.Keys = []release.PrivateKey{k}
+		if slices.Contains(o.Keys, k) {
+			r.bad("signing-key", "the same key twice: %s", k.Public())
+			return
+		}
+		o.Keys = append(o.Keys, k)
 		trusted = append(trusted, k.Public())
+	}
+	if len(o.Keys) > release.MaxSignatures {
+		r.bad("signing-key", "%d keys, at most %d", len(o.Keys), release.MaxSignatures)
+		return
 	}
 	trust, err := release.NewTrust(trusted, 1)
 	if err != nil {

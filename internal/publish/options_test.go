@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/towline/towline/internal/release"
 )
 
 func parse(t *testing.T, pairs ...string) (Options, error) {
@@ -47,6 +49,35 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// reveal is a private key made of a letter.
+func reveal(letter string) string {
+	key, err := release.GenerateKey(strings.NewReader(strings.Repeat(letter, 32)))
+	if err != nil {
+		panic(err)
+	}
+	return key.Reveal()
+}
+
+func TestSeveralKeysSignTogether(t *testing.T) {
+	s := newSite(t).with("signing-key", reveal("j")+"\n"+reveal("k")+"\n")
+	s.must(commit(1))
+	o, err := Parse(func(name string) string { return s.inputs[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := release.NewTrust([]release.PublicKey{o.Keys[0].Public(), o.Keys[1].Public()}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, _, err := s.bucket.Get(t.Context(), release.PointerKey("web", "production"), maxObject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := both.Pointer(file, release.Want{App: "web", Environment: "production", Prefix: "web"}); err != nil {
+		t.Errorf("got %v, want both signatures", err)
+	}
+}
+
 func TestParseTellsWhatIsWrong(t *testing.T) {
 	for _, tt := range []struct {
 		pairs []string
@@ -71,6 +102,8 @@ func TestParseTellsWhatIsWrong(t *testing.T) {
 		{[]string{"endpoint-url", "fra1.example.com"}, "want an address such as"},
 		{[]string{"signing-key", ""}, "towline keygen"},
 		{[]string{"signing-key", "hunter2"}, "input signing-key: signing key: want"},
+		{[]string{"signing-key", reveal("k") + "\nhunter2"}, "input signing-key: signing key: want"},
+		{[]string{"signing-key", reveal("k") + "\n" + reveal("k")}, "input signing-key: the same key twice: ed25519:"},
 		{[]string{"trusted-keys", "x"}, "input trusted-keys: public key"},
 		{[]string{"trust", "none"}, "does not go with keys"},
 		{[]string{"trust", "no"}, "want one of signed, none"},
