@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -60,30 +61,53 @@ func (j *Journal) Load() ([]byte, error) {
 		return nil, fmt.Errorf("load state: %w", err)
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() > maxState {
-		return nil, fmt.Errorf("load state %s: %w: %d bytes are over the cap of %d", path, ErrCorrupt, info.Size(), maxState)
+	data, err := io.ReadAll(io.LimitReader(f, maxState+1))
+	if err != nil {
+		return nil, fmt.Errorf("load state: %w", err)
 	}
-	var s sealed
-	if err := json.NewDecoder(f).Decode(&s); err != nil {
+	state, err := unseal(data)
+	if err != nil {
 		return nil, fmt.Errorf("load state %s: %w: %w", path, ErrCorrupt, err)
 	}
+	return state, nil
+}
+
+// unseal takes the state out of the file's bytes, which must be the very ones that seal gives for it.
+func unseal(data []byte) ([]byte, error) {
+	if len(data) > maxState {
+		return nil, fmt.Errorf("more than %d bytes", maxState)
+	}
+	var s sealed
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, err
+	}
 	if got := checksum(s.State); got != s.SHA256 {
-		return nil, fmt.Errorf("load state %s: %w: its checksum is wrong", path, ErrCorrupt)
+		return nil, errors.New("its checksum is wrong")
+	}
+	if again, err := seal(s.State); err != nil || !bytes.Equal(again, data) {
+		return nil, errors.New("there is more in the file than the state and its checksum")
 	}
 	return s.State, nil
+}
+
+// seal puts a state, compact JSON, and its checksum into the file's bytes.
+func seal(state []byte) ([]byte, error) {
+	// Not json.Marshal, which would escape <, > and & inside of state and so break its checksum.
+	var data bytes.Buffer
+	enc := json.NewEncoder(&data)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(sealed{SHA256: checksum(state), State: state})
+	return data.Bytes(), err
 }
 
 // Save replaces the state, durably: after nil the new one is read back even after a power cut. state must be compact
 // JSON, as package json gives it.
 func (j *Journal) Save(state []byte) error {
-	// Not json.Marshal, which would escape <, > and & inside of state and so break its checksum.
-	var data bytes.Buffer
-	enc := json.NewEncoder(&data)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(sealed{SHA256: checksum(state), State: state}); err != nil {
+	data, err := seal(state)
+	if err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
-	if err := durable.WriteFile(j.statePath(), data.Bytes(), 0o600); err != nil {
+	if err := durable.WriteFile(j.statePath(), data, 0o600); err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
 	return nil

@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -49,7 +51,7 @@ func TestTornStateIsCorrupt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n := range len(whole) - 1 { // the last byte is a line end
+	for n := range len(whole) {
 		if err := os.WriteFile(j.statePath(), whole[:n], 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -83,4 +85,36 @@ func TestRecordsKeepTheNewest(t *testing.T) {
 	if want := keepRecords - 1; len(all) != want {
 		t.Errorf("got %d records, want %d", len(all), want)
 	}
+}
+
+// FuzzSealed offers arbitrary bytes as the state's file: what is loaded must be what saving it again writes, and no byte
+// of the file may differ from that.
+func FuzzSealed(f *testing.F) {
+	for _, state := range []string{`{"high_seq":1}`, `{"text":"<&>\u2028"}`, `null`, `""`, `[1,2]`, `{}`} {
+		data, err := seal([]byte(state))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+		f.Add(append(data, data...))
+		f.Add(append([]byte(" "), data...))
+	}
+	f.Add([]byte(`{"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		state, err := unseal(data)
+		if err == nil {
+			again, err := seal(state)
+			if err != nil || !bytes.Equal(again, data) || !json.Valid(state) {
+				t.Errorf("%q was loaded as %q, which is saved as %q, %v", data, state, again, err)
+			}
+		}
+		// Any text can be a state, once it is sealed.
+		if text, err := json.Marshal(string(data)); err != nil {
+			t.Fatal(err)
+		} else if sealed, err := seal(text); err != nil {
+			t.Fatal(err)
+		} else if got, err := unseal(sealed); err != nil || !bytes.Equal(got, text) {
+			t.Errorf("%q was saved and loaded as %q, %v", text, got, err)
+		}
+	})
 }
