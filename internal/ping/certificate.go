@@ -10,10 +10,20 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/towline/towline/internal/durable"
 )
 
 // Pin is the lower-case hex SHA-256 of a certificate's public key info: what a publisher compares. It outlives
@@ -60,6 +70,57 @@ func SelfSigned(from time.Time, hosts ...string) (certificate, key []byte, err e
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), nil
+}
+
+// Keep returns the files of the self-signed certificate in dir, and makes them the first time. Publishers know its key
+// by its pin, so that it is kept for good: files that are there and cannot be used are not replaced. The certificate
+// names nobody, since strangers see it. Made by root, the files belong to the owner of the directory that dir is in.
+func Keep(dir string) (certificate, key string, err error) {
+	certificate, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if _, err := os.Stat(certificate); !errors.Is(err, fs.ErrNotExist) {
+		return certificate, key, nil
+	}
+	return certificate, key, asOwner(filepath.Dir(dir), func() error {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		public, private, err := SelfSigned(time.Now())
+		if err != nil {
+			return err
+		}
+		// The key first: a certificate without a key would be such a file.
+		if err := durable.WriteFile(key, private, 0o600); err != nil {
+			return err
+		}
+		return durable.WriteFile(certificate, public, 0o644)
+	})
+}
+
+// asOwner runs f with the file access of dir's owner where root would leave files that the owner cannot read. It does not
+// give them away afterwards: the owner could put a link in their place meanwhile.
+func asOwner(dir string, f func() error) error {
+	info, err := os.Stat(dir)
+	if os.Geteuid() != 0 || errors.Is(err, fs.ErrNotExist) {
+		return f()
+	} else if err != nil {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	if owner.Uid == 0 {
+		return f()
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine, and its identity with it
+		_ = unix.Setfsgid(int(owner.Gid))
+		_ = unix.Setfsuid(int(owner.Uid))
+		if now, err := unix.SetfsuidRetUid(-1); err != nil || now != int(owner.Uid) {
+			done <- fmt.Errorf("act as user %d, whom %s belongs to: %w", owner.Uid, dir, fs.ErrPermission)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
 }
 
 // trust is the client's side of TLS: with a pin exactly that key and nothing else, without one the given roots.

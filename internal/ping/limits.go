@@ -42,7 +42,7 @@ func newLimits() *limits {
 func (l *limits) allow(remoteAddr string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.bucket(network(remoteAddr)).AllowN(now, 1) && l.all.AllowN(now, 1)
+	return l.bucket(Peer(remoteAddr)).AllowN(now, 1) && l.all.AllowN(now, 1)
 }
 
 func (l *limits) bucket(address string) *rate.Limiter {
@@ -59,8 +59,9 @@ func (l *limits) bucket(address string) *rate.Limiter {
 	return fresh.bucket
 }
 
-// network is what counts as one peer: an IPv4 address, or the /64 that one IPv6 host owns.
-func network(remoteAddr string) string {
+// Peer is what counts as one peer where something is limited for each of them: the IPv4 address of remoteAddr, or the /64
+// that one IPv6 host owns. An address that is not an IP's with a port is returned as it is.
+func Peer(remoteAddr string) string {
 	port, err := netip.ParseAddrPort(remoteAddr)
 	if err != nil {
 		return remoteAddr
