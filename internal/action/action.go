@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/towline/towline/internal/artifact"
@@ -49,8 +50,9 @@ type face struct {
 	env   map[string]string
 	log   *log
 	event event
-	temp  string // own directory, removed at the end
-	hub   *hub   // GitHub's side of the deployment
+	temp  string                 // own directory, removed at the end
+	hub   *hub                   // GitHub's side of the deployment
+	token atomic.Pointer[string] // OIDC token that a role was last asked for with
 }
 
 // Run does what the inputs say and returns the exit code. When ctx ends it stops waiting, tells GitHub and returns
@@ -85,6 +87,9 @@ func Run(ctx context.Context, e Env) int {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords(ctx))
 	defer cancel()
 	f.hub.finish(after, r, ctx.Err() != nil, err)
+	if errors.Is(err, bucket.ErrRole) {
+		f.explainRole(o.RoleARN)
+	}
 	f.annotate(o, r, err)
 	f.outputs(r)
 	if o.Summary || o.App == "" {
@@ -102,19 +107,31 @@ func (f *face) getenv(name string) string { return f.env[name] }
 // input is the raw text of an input. Hyphens stay in the variable's name.
 func (f *face) input(name string) string { return f.env["INPUT_"+strings.ToUpper(name)] }
 
-// mask hides the secrets from the log, first of all. Outside of a runner the command would print what it is to hide.
+// secretVariables are those of the environment that a log must not show. Whoever set them may have masked them already;
+// a secret that came by `env:` from a file of the job has not been.
+var secretVariables = []string{"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"}
+
+// mask hides the secrets from the log, first of all, and nothing but them: what is masked is missing from every log and
+// output that happens to hold the same characters.
 func (f *face) mask() {
+	for _, in := range publish.Inputs() {
+		if in.Secret {
+			f.hide(f.input(in.Name))
+		}
+	}
+	for _, name := range secretVariables {
+		f.hide(f.env[name])
+	}
+}
+
+// hide masks each line of a secret. Outside of a runner the command would print what it is to hide.
+func (f *face) hide(secret string) {
 	if f.env["GITHUB_ACTIONS"] != "true" {
 		return
 	}
-	for _, in := range publish.Inputs() {
-		if !in.Secret {
-			continue
-		}
-		for line := range strings.Lines(f.input(in.Name)) {
-			if line = strings.TrimSpace(line); len(line) > 3 {
-				f.log.mask(line)
-			}
+	for line := range strings.Lines(secret) {
+		if line = strings.TrimSpace(line); len(line) > 3 {
+			f.log.mask(line)
 		}
 	}
 }
@@ -189,6 +206,8 @@ func hint(err error) string {
 	switch {
 	case errors.Is(err, bucket.ErrNoCredentials):
 		return "set role-to-assume (permissions: id-token: write), or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in env from secrets"
+	case errors.Is(err, bucket.ErrRole):
+		return "the log above shows what the job's token says, and the trust policy of the role that would match it"
 	case errors.Is(err, bucket.ErrNoBucket):
 		return "create the bucket, or correct bucket, aws-region and endpoint-url"
 	case errors.Is(err, bucket.ErrUnreachable):

@@ -72,6 +72,16 @@ func (l *log) Quote(who, text string) {
 	fmt.Fprintf(l.out, "%s  %s\n", release.CleanText(who, 100), strings.TrimRight(keepIndent(text), " "))
 }
 
+// Foreign prints lines that hold others' words as they are, to be copied, while commands are stopped.
+func (l *log) Foreign(lines []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stop()
+	for _, line := range lines {
+		fmt.Fprintln(l.out, keepIndent(line))
+	}
+}
+
 func (l *log) stop() {
 	if l.stopped == "" {
 		l.stopped = "towline-" + rand.Text()

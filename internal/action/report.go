@@ -12,6 +12,7 @@ import (
 	"github.com/sethvargo/go-githubactions"
 
 	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/github"
 	"github.com/towline/towline/internal/publish"
 	"github.com/towline/towline/internal/release"
 )
@@ -99,6 +100,21 @@ func subject(o publish.Options) string {
 		return ""
 	}
 	return fmt.Sprintf("cannot %s %s on %s: ", o.Command, o.App, o.Environment)
+}
+
+// explainRole prints what helps after a role was refused: the claims of the token, which is not shown itself, and a trust
+// policy that they match.
+func (f *face) explainRole(role string) {
+	token := f.token.Load()
+	if token == nil {
+		return
+	}
+	claims, err := github.ParseClaims(*token)
+	if err != nil {
+		f.log.Line(err.Error())
+		return
+	}
+	f.log.Foreign(github.ExplainRefusal(role, claims))
 }
 
 // outputs writes all outputs, also the empty ones.

@@ -34,7 +34,12 @@ func (f *face) parts(ctx context.Context, o publish.Options) (publish.Parts, err
 			if f.env["ACTIONS_ID_TOKEN_REQUEST_URL"] == "" {
 				return "", fmt.Errorf("%w: there is no ACTIONS_ID_TOKEN_REQUEST_URL: the job needs `permissions: id-token: write`, and runs of forks never have it", bucket.ErrNoCredentials)
 			}
-			return github.IDToken(ctx, f.env["ACTIONS_ID_TOKEN_REQUEST_URL"], f.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"], audience)
+			token, err := github.IDToken(ctx, f.env["ACTIONS_ID_TOKEN_REQUEST_URL"], f.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"], audience)
+			if err == nil {
+				f.hide(token)
+				f.token.Store(&token)
+			}
+			return token, err
 		},
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -41,6 +42,9 @@ var (
 	// ErrNoCredentials says that no credentials were given and that the SDK's default chain found none; an IDToken that
 	// cannot have a token here wraps it.
 	ErrNoCredentials = errors.New("no credentials found")
+	// ErrRole says that STS knows the role not, or does not give it to whoever holds this OIDC token. It is an
+	// fs.ErrPermission.
+	ErrRole = fmt.Errorf("role refused: %w", fs.ErrPermission)
 )
 
 // Info describes one object.

@@ -43,8 +43,10 @@ func (s *store) cause(ctx context.Context, err error) (text string, kind error) 
 		return who.op + ": " + who.err.Error(), ErrNoCredentials
 	case errors.Is(err, ErrNoCredentials):
 		return ErrNoCredentials.Error(), ErrNoCredentials
+	case errors.As(err, &who) && errors.As(err, &api) && status(err) >= 500:
+		return who.op + ": " + apiText(api), ErrUnreachable
 	case errors.As(err, &who) && errors.As(err, &api):
-		return who.op + ": " + apiText(api), fs.ErrPermission
+		return who.op + ": " + who.hide(apiText(api)), refusedRole(api)
 	case errors.As(err, &who) && isNetwork(err):
 		return who.op + ": " + innermost(err), ErrUnreachable
 	case errors.As(err, &who) && errors.As(who.err, &sdk):
@@ -67,6 +69,15 @@ func (s *store) cause(ctx context.Context, err error) (text string, kind error) 
 		return apiText(api), err
 	}
 	return innermost(err), err
+}
+
+// refusedRole tells answers of STS that a person mends at the role, or at its trust policy, from all others.
+func refusedRole(api smithy.APIError) error {
+	switch api.ErrorCode() {
+	case "AccessDenied", "InvalidIdentityToken", "IDPRejectedClaim", "ValidationError":
+		return ErrRole
+	}
+	return fs.ErrPermission
 }
 
 // refusal reads an HTTP answer that is no success.

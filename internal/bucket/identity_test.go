@@ -132,7 +132,9 @@ func TestRole(t *testing.T) {
 	}
 	denied = true
 	asked.Store(0)
-	wantFault(t, open().Check(t.Context()), fs.ErrPermission, "check bucket in bucket app-bucket: assume role "+arn+": AccessDenied: Not authorized")
+	err := open().Check(t.Context())
+	wantFault(t, err, fs.ErrPermission, "check bucket in bucket app-bucket: assume role "+arn+": AccessDenied: Not authorized")
+	wantFault(t, err, ErrRole, "assume role")
 	if asked.Load() != 1 {
 		t.Errorf("a refusal: got %d requests to STS, want 1", asked.Load())
 	}

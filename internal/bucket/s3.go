@@ -151,7 +151,7 @@ func identity(cfg aws.Config, o Options, custom bool) aws.CredentialsProvider {
 			return c, ErrNoCredentials // nothing named any credentials, and this is no cloud instance with a role
 		}
 		if err != nil {
-			return c, &identityError{"get credentials", err}
+			return c, &identityError{op: "get credentials", err: err}
 		}
 		return c, nil
 	})
@@ -172,20 +172,30 @@ func (j jwt) GetIdentityToken() ([]byte, error) { return []byte(j), nil }
 func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	token, err := r.token(ctx, "sts.amazonaws.com")
 	if err != nil {
-		return aws.Credentials{}, &identityError{"get an OIDC token for role " + r.arn, err}
+		return aws.Credentials{}, &identityError{op: "get an OIDC token for role " + r.arn, err: err}
 	}
-	c, err := stscreds.NewWebIdentityRoleProvider(r.client, r.arn, jwt(strings.TrimSpace(token)),
+	token = strings.TrimSpace(token)
+	c, err := stscreds.NewWebIdentityRoleProvider(r.client, r.arn, jwt(token),
 		func(o *stscreds.WebIdentityRoleOptions) { o.RoleSessionName = "towline" }).Retrieve(ctx)
 	if err != nil {
-		return c, &identityError{"assume role " + r.arn, err}
+		return c, &identityError{op: "assume role " + r.arn, err: err, secret: token}
 	}
 	return c, nil
 }
 
 // identityError tells trouble in becoming somebody from trouble with the bucket.
 type identityError struct {
-	op  string
-	err error
+	op     string
+	err    error
+	secret string // what was sent; whoever answered may have put it into err
+}
+
+// hide takes the secret out of another's words.
+func (e *identityError) hide(text string) string {
+	if e.secret == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, e.secret, "***")
 }
 
 func (e *identityError) Error() string { return e.op + ": " + e.err.Error() }

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/towline/towline/internal/artifact"
+	"github.com/towline/towline/internal/bucket"
 	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/github"
 	"github.com/towline/towline/internal/ping"
 	"github.com/towline/towline/internal/publish"
 	"github.com/towline/towline/internal/release"
@@ -127,7 +130,34 @@ func (in *inputs) explain(err error) error {
 	if errors.As(err, new(*publish.UsageError)) {
 		return in.usage(err)
 	}
+	if errors.Is(err, bucket.ErrRole) {
+		in.explainRole()
+	}
 	return &fault{err: err, code: exitCode(err), hint: cmp.Or(likelyFix(err), publish.Hint(err))}
+}
+
+// explainRole prints what helps after a role was refused. This may be a step of a workflow: the words that its runner
+// obeys stand at the beginning of a line, or behind ##[, which JSON can say in another way.
+func (in *inputs) explainRole() {
+	token := in.token.Load()
+	if token == nil {
+		return
+	}
+	claims, err := github.ParseClaims(*token)
+	if err != nil {
+		fmt.Fprintln(in.p.env.Stderr, err)
+		return
+	}
+	for _, line := range github.ExplainRefusal(in.role, claims) {
+		fmt.Fprintln(in.p.env.Stderr, strings.ReplaceAll(cleanIndented(line), "##[", `\u0023#[`))
+	}
+	fmt.Fprintln(in.p.env.Stderr)
+}
+
+// cleanIndented is release.CleanText that leaves the indent alone.
+func cleanIndented(line string) string {
+	rest := strings.TrimLeft(line, " ")
+	return line[:len(line)-len(rest)] + release.CleanText(rest, 4096)
 }
 
 // status asks the bucket what is to be live and what the servers say.

@@ -142,6 +142,8 @@ func likelyFix(err error) string {
 		return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 	case errors.Is(err, bucket.ErrUnreachable):
 		return "check the endpoint's address and that this machine reaches it"
+	case errors.Is(err, bucket.ErrRole):
+		return "the role's trust policy must match what the job's token says; both are shown above"
 	case errors.Is(err, fs.ErrPermission):
 		return "check that these credentials may read and write in this bucket"
 	}

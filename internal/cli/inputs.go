@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +39,9 @@ type inputs struct {
 	p       *program
 	cmd     *cobra.Command
 	command publish.Command
-	reason  *string // nil: the verb has none
+	reason  *string                // nil: the verb has none
+	role    string                 // to assume, as parsed
+	token   atomic.Pointer[string] // OIDC token that it was last asked for with
 }
 
 func (p *program) readInputs(cmd *cobra.Command) *inputs {
@@ -197,6 +200,7 @@ func (in *inputs) open(ctx context.Context, o publish.Options) (bucket.Bucket, [
 	if err != nil {
 		return nil, nil, err
 	}
+	in.role = o.RoleARN
 	getenv := in.p.env.Getenv
 	b, err := bucket.Open(ctx, bucket.Options{
 		URL: o.Bucket, Region: o.Region, Endpoint: o.Endpoint, PathStyle: o.PathStyle, RoleARN: o.RoleARN, CABundle: bundle,
@@ -205,7 +209,11 @@ func (in *inputs) open(ctx context.Context, o publish.Options) (bucket.Bucket, [
 			if getenv("ACTIONS_ID_TOKEN_REQUEST_URL") == "" {
 				return "", fmt.Errorf("%w: there is no ACTIONS_ID_TOKEN_REQUEST_URL: the job needs `permissions: id-token: write`, and runs of forks never have it", bucket.ErrNoCredentials)
 			}
-			return github.IDToken(ctx, getenv("ACTIONS_ID_TOKEN_REQUEST_URL"), getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN"), audience)
+			token, err := github.IDToken(ctx, getenv("ACTIONS_ID_TOKEN_REQUEST_URL"), getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN"), audience)
+			if err == nil {
+				in.token.Store(&token)
+			}
+			return token, err
 		},
 	})
 	if err != nil {
