@@ -52,6 +52,7 @@ type node struct {
 	listed bool // has an entry of its own; a directory may precede it
 	size   int64
 	sum    [32]byte // SHA-256 of a file's content or a symlink's target
+	unread bool     // there is no sum
 	link   string
 }
 
@@ -267,5 +268,6 @@ func (s *stage) finish() (Tree, error) {
 		return Tree{}, fmt.Errorf("%w: artifact: %d entries with %d bytes, want %d with %d",
 			release.ErrVerify, s.entries, s.bytes, w.Entries, w.UnpackedSize)
 	}
-	return Tree{Entries: s.wroteEntries(), Bytes: s.wroteBytes, Digest: s.digest()}, nil
+	listing := s.listing()
+	return Tree{Entries: s.wroteEntries(), Bytes: s.wroteBytes, Digest: listing.Digest(), Listing: listing}, nil
 }

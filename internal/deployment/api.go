@@ -15,12 +15,14 @@ type Detail struct {
 	Receipt     Receipt   `json:"receipt"`
 	Releases    []Release `json:"releases"`    // newest first
 	Deployments []Record  `json:"deployments"` // newest first, with events
+	// Drift holds the release directories that are known not to be as they were unpacked.
+	Drift []Verification `json:"drift,omitempty"`
 }
 
 // Command is the body of POST /v1/apps/{app}/{deploy,rollback,hold,resume,prune,verify}. With
 // "Accept: application/x-ndjson" deploy and rollback answer with their event stream, else with a Result.
 type Command struct {
-	Version string `json:"version,omitempty"` // deploy, rollback, verify: a version, a prefix of 7 or more, or "previous"
+	Version string `json:"version,omitempty"` // deploy, rollback: a version, a prefix of 7 or more, or "previous"
 	Reason  string `json:"reason,omitempty"`
 	Force   bool   `json:"force,omitempty"` // deploy: a quarantined release too
 	Keep    int    `json:"keep,omitempty"`  // prune: instead of the configured number
@@ -33,7 +35,9 @@ type Result struct {
 	Outcome Outcome  `json:"outcome,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
 	Record  *Record  `json:"deployment,omitempty"`
-	Lines   []string `json:"lines,omitempty"` // what was done, one thing a line: removed releases, files that differ
+	Lines   []string `json:"lines,omitempty"` // what was done, one thing a line: removed releases
+	// Releases is the answer to verify: every release directory, the live one first, then the newest first.
+	Releases []Verification `json:"releases,omitempty"`
 }
 
 // Problem is the body of every answer that is an error.
