@@ -94,8 +94,8 @@ func New(o Options) (*Engine, error) {
 	data, err := o.Journal.Load()
 	switch {
 	case err == nil:
-		if err := json.Unmarshal(data, &e.state); err != nil {
-			e.locked = fmt.Errorf("%w: the state cannot be read: %w", ErrLocked, err)
+		if e.state, err = readLedger(data); err != nil {
+			e.state, e.locked = ledger{}, fmt.Errorf("%w: the state cannot be read: %w", ErrLocked, err)
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		names, err := o.Tree.Names()

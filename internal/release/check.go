@@ -9,6 +9,13 @@ import (
 // maxReason bounds Pointer.Reason, in runes.
 const maxReason = 500
 
+// maxSize bounds the sizes of an artifact, in bytes, so that nobody's sums of them overflow; maxPath is the longest path
+// that an entry may have.
+const (
+	maxSize = 1 << 50
+	maxPath = 1 << 10
+)
+
 // maxWaves bounds Rollout.Waves.
 const maxWaves = 64
 
@@ -105,6 +112,9 @@ func checkCommon(app string, r Release, a Artifact, run *Run, created string) er
 func (a Artifact) check(version string) error {
 	if err := checkSHA256("artifact sha256", a.SHA256); err != nil {
 		return err
+	}
+	if a.Size > maxSize || a.UnpackedSize > maxSize || a.Entries > maxSize/maxPath {
+		return fmt.Errorf("artifact: size %d, unpacked size %d, entries %d: more than any server holds", a.Size, a.UnpackedSize, a.Entries)
 	}
 	if a.Size <= 0 || a.UnpackedSize < 0 || a.Entries < 0 {
 		return fmt.Errorf("artifact: size %d, unpacked size %d, entries %d: want none below zero and a size", a.Size, a.UnpackedSize, a.Entries)

@@ -171,6 +171,8 @@ func TestPointerRefusals(t *testing.T) {
 		"another app":               {sign(func(p *Pointer) { p.App = "other" }, key), `for app "other"`},
 		"another environment":       {sign(func(p *Pointer) { p.Environment = "staging" }, key), `for environment "staging"`},
 		"another prefix":            {sign(func(p *Pointer) { p.Artifact.Key = "x" + p.Artifact.Key }, key), "names artifact"},
+		"sizes that overflow":       {forge(PointerPayloadType, strings.Replace(string(good), `"unpacked_size":209600000`, `"unpacked_size":9223372036854775807`, 1)), "more than any server"},
+		"entries that overflow":     {forge(PointerPayloadType, strings.Replace(string(good), `"entries":41770`, `"entries":1125899906842624`, 1)), "more than any server"},
 		"newer agent wanted":        {sign(func(p *Pointer) { p.MinAgent = "9.0.0" }, key), "too old"},
 		"manifest as pointer":       {forge(ManifestPayloadType, string(good)), "payload type"},
 		"newer type":                {forge(PointerPayloadType, `{"type":"pointer.v2"}`), `type "pointer.v2"`},
