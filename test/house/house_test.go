@@ -4,7 +4,7 @@
 //	4  demo                            composes publish and agent
 //	3  action agent cli                faces: wire adapters into engines
 //	2  publish deploy                  engines: floor 0 only, with small interfaces of their own
-//	1  bucket artifact appdir config service health journal ping github    adapters, strangers to each other
+//	1  bucket artifact appdir config grant service health journal ping github    adapters, strangers to each other
 //	0  release deployment durable      ground: the standard library only
 package house
 
@@ -22,7 +22,7 @@ const module = "github.com/towline/towline/"
 
 var floors = map[string]int{
 	"release": 0, "deployment": 0, "durable": 0,
-	"bucket": 1, "artifact": 1, "appdir": 1, "config": 1, "service": 1, "health": 1, "journal": 1, "ping": 1, "github": 1,
+	"bucket": 1, "artifact": 1, "appdir": 1, "config": 1, "grant": 1, "service": 1, "health": 1, "journal": 1, "ping": 1, "github": 1,
 	"publish": 2, "deploy": 2,
 	"action": 3, "agent": 3, "cli": 3,
 	"demo": 4, "cmd": 5,
