@@ -230,6 +230,9 @@ func checkContained(t testing.TB, root *os.Root) {
 		}
 		switch info.Mode() &^ fs.ModePerm {
 		case fs.ModeDir:
+			if m := info.Mode().Perm(); m != 0o755 && p != stage {
+				t.Errorf("%s has mode %04o, want 0755", p, m)
+			}
 		case fs.ModeSymlink:
 			target, _ := os.Readlink(p)
 			rel, _ := filepath.Rel(stage, filepath.Join(filepath.Dir(p), target))
@@ -237,6 +240,9 @@ func checkContained(t testing.TB, root *os.Root) {
 				t.Errorf("%s -> %s leaves the stage", p, target)
 			}
 		case 0:
+			if m := info.Mode().Perm(); m != 0o644 && m != 0o755 && m != 0o600 {
+				t.Errorf("%s has mode %04o, want 0644 or 0755, or 0600 while it is written", p, m)
+			}
 			if n := info.Sys().(*syscall.Stat_t).Nlink; n != 1 {
 				t.Errorf("%s has %d links, want 1", p, n)
 			}

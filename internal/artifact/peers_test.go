@@ -192,24 +192,3 @@ func TestRoundTrip(t *testing.T) {
 		}
 	})
 }
-
-// FuzzUnpack offers arbitrary tar streams: none may hang, panic, or leave anything but plain things in the stage.
-func FuzzUnpack(f *testing.F) {
-	for _, r := range rules {
-		f.Add(r.accepted(f))
-		f.Add(r.refused(f))
-	}
-	f.Fuzz(func(t *testing.T, stream []byte) {
-		root := stageDir(t)
-		data := zst(t, stream)
-		tree, err := Unpack(context.Background(), root, bytes.NewReader(data), UnpackOptions{
-			Want: release.Artifact{Format: release.FormatZstd}, Skip: []string{"uploads"}, MaxBytes: 1 << 20,
-		})
-		checkContained(t, root)
-		if err == nil {
-			if got, err := DigestTree(root, []string{"uploads"}); err != nil || got != tree.Digest {
-				t.Errorf("DigestTree = %s, %v, want %s", got, err, tree.Digest)
-			}
-		}
-	})
-}
