@@ -9,7 +9,6 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/towline/towline/internal/agent/outbox"
+	"github.com/towline/towline/internal/agent/port"
+	"github.com/towline/towline/internal/agent/secret"
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/ping"
@@ -44,9 +45,8 @@ type Agent struct {
 	patience time.Duration // requestTime
 
 	lock   *os.File
-	port   net.Listener // nil without a port
-	cert   *tls.Certificate
-	pin    string
+	ports  []net.Listener    // none without a port
+	cert   *port.Certificate // nil for plain HTTP
 	socket net.Listener
 
 	mu          sync.Mutex
@@ -54,14 +54,23 @@ type Agent struct {
 	next        int
 }
 
-// New makes an agent and opens its port and its socket, so that Addr and SocketPath are known. Run must follow. Errors:
-// ErrTaken, fs errors of the files that the settings name.
+// New makes an agent and opens its port and its socket, so that Addr and SocketPath are known; where systemd holds the
+// port for it, it takes that one. Run must follow. Errors: ErrTaken, fs errors of the files that the settings name.
 func New(s config.Settings, log *slog.Logger) (*Agent, error) {
+	passed, err := port.Passed()
+	if err != nil {
+		return nil, &configError{err}
+	}
+	return open(s, log, passed)
+}
+
+// open is New with the listeners that were passed to the agent.
+func open(s config.Settings, log *slog.Logger, passed []net.Listener) (*Agent, error) {
 	a, err := build(s, log)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.listen(); err != nil {
+	if err := a.listen(passed); err != nil {
 		a.release()
 		return nil, err
 	}
@@ -71,14 +80,15 @@ func New(s config.Settings, log *slog.Logger) (*Agent, error) {
 // build makes an agent without sockets. release gives back what it took.
 func build(s config.Settings, log *slog.Logger) (*Agent, error) {
 	a := &Agent{settings: s, log: log, started: time.Now(), patience: requestTime, subscribers: map[int]func(string, deployment.Event){}}
+	secrets := secret.Store{Credentials: os.Getenv("CREDENTIALS_DIRECTORY")}
 	if s.PingToken != "" {
-		token, err := readSecret(s.PingToken)
+		token, err := secrets.Line(s.PingToken)
 		if err != nil {
-			return nil, fmt.Errorf("ping_token_file: %w", err)
+			return nil, secretError("ping_token_file", err)
 		}
 		a.token = token
 	}
-	store, receiptStore, err := openBuckets(s, log)
+	store, receiptStore, err := openBuckets(s, secrets, log)
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +107,7 @@ func build(s config.Settings, log *slog.Logger) (*Agent, error) {
 				Current: one.report, Log: log,
 			})
 		}
+		one.bell.ring = one.ring
 		a.apps = append(a.apps, one)
 	}
 	return a, nil
@@ -124,8 +135,8 @@ func (a *Agent) takeState() error {
 
 // release gives back what build and listen took, except what Run has given back already.
 func (a *Agent) release() {
-	if a.port != nil {
-		_ = a.port.Close()
+	for _, l := range a.ports {
+		_ = l.Close()
 	}
 	if a.socket != nil {
 		_ = a.socket.Close()
@@ -135,14 +146,19 @@ func (a *Agent) release() {
 
 // Addr is the host:port on which the agent listens, empty without a port.
 func (a *Agent) Addr() string {
-	if a.port == nil {
+	if len(a.ports) == 0 {
 		return ""
 	}
-	return a.port.Addr().String()
+	return a.ports[0].Addr().String()
 }
 
 // Pin is the hex SHA-256 of the public key of the certificate in use, empty without TLS.
-func (a *Agent) Pin() string { return a.pin }
+func (a *Agent) Pin() string {
+	if a.cert == nil {
+		return ""
+	}
+	return a.cert.Pin()
+}
 
 // SocketPath is where the agent's own socket lies.
 func (a *Agent) SocketPath() string { return a.settings.Socket }
@@ -204,7 +220,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	a.log.Info("towline-agent is running", "version", release.Version, "server", a.settings.Server, "apps", len(a.apps),
-		"listen", a.Addr(), "pin", a.pin, "socket", a.SocketPath())
+		"listen", a.Addr(), "pin", a.Pin(), "socket", a.SocketPath())
 	a.supervise(ctx)
 	a.log.Info("towline-agent is stopping")
 	engines.Wait()

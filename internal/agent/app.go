@@ -44,6 +44,7 @@ type app struct {
 	replay   func(*app, deployment.Event) // of those that the journal has kept, when the app is opened
 	log      *slog.Logger
 	wake     chan struct{} // a ping for an app without an engine: try again now
+	bell     bell          // what pings pull
 
 	mu      sync.Mutex
 	engine  *deploy.Engine

@@ -12,16 +12,21 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/towline/towline/internal/agent/port"
 )
 
 const (
 	maxConnections = 64 // on the port, at a time
+	maxOfOne       = 16 // of them, from one address
 	headerTime     = 5 * time.Second
 	idleTime       = 15 * time.Second
 	answerTime     = 10 * time.Second // for one answer that is not a stream
@@ -30,21 +35,55 @@ const (
 	socketGroup    = "towline"
 )
 
-// listen opens the port and the socket.
-func (a *Agent) listen() (err error) {
-	if a.settings.Listen != "" {
-		if a.cert, a.pin, err = certificate(a.settings); err != nil {
-			return err
+// listen opens the port and the socket. A port that was passed is taken as it is.
+func (a *Agent) listen(passed []net.Listener) (err error) {
+	a.ports = passed // release closes them whatever becomes of the agent; systemd keeps its own
+	switch want := a.settings.Listen; {
+	case want == "" && len(passed) > 0:
+		a.log.Warn("systemd holds a port for the agent, and listen is not configured: what comes there gets no answer; write listen:, or "+
+			"run systemctl disable --now towline-agent.socket", "socket", addresses(passed))
+		for _, l := range passed {
+			_ = l.Close()
 		}
-		if a.port, err = net.Listen("tcp", a.settings.Listen); err != nil {
+		a.ports = nil
+	case want == "":
+	case len(passed) > 0:
+		if !slices.ContainsFunc(passed, func(l net.Listener) bool { return samePort(l, want) }) {
+			a.log.Info("the port is the one of systemd's socket unit, not that of listen", "socket", addresses(passed), "listen", want)
+		}
+	default:
+		l, err := net.Listen("tcp", want)
+		if err != nil {
 			if errors.Is(err, syscall.EADDRINUSE) {
 				err = fmt.Errorf("the address is in use: %w", ErrTaken)
 			}
-			return fmt.Errorf("listen on %s: %w", a.settings.Listen, err)
+			return fmt.Errorf("listen on %s: %w", want, err)
+		}
+		a.ports = []net.Listener{l}
+	}
+	if len(a.ports) > 0 {
+		if a.cert, err = certificate(a.settings, a.log); err != nil {
+			return err
 		}
 	}
 	a.socket, err = listenSocket(a.settings.Socket)
 	return err
+}
+
+// addresses are those of the listeners, for people.
+func addresses(listeners []net.Listener) string {
+	var all []string
+	for _, l := range listeners {
+		all = append(all, l.Addr().String())
+	}
+	return strings.Join(all, " ")
+}
+
+// samePort reports whether l has the port of a listen address.
+func samePort(l net.Listener, listen string) bool {
+	_, want, _ := net.SplitHostPort(listen)
+	_, got, _ := net.SplitHostPort(l.Addr().String())
+	return got == want
 }
 
 // listenSocket opens the unix socket at path. One that nobody answers on is left over from an agent that died.
@@ -96,7 +135,7 @@ func (a *Agent) serve(ctx context.Context, stop context.CancelCauseFunc, wait *s
 	var servers []*http.Server
 	start := func(l net.Listener, h http.Handler) {
 		s := &http.Server{
-			Handler: h, ErrorLog: quiet, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 16 << 10,
+			Handler: h, ErrorLog: quiet, ReadHeaderTimeout: min(headerTime, a.patience), IdleTimeout: idleTime, MaxHeaderBytes: 16 << 10,
 			BaseContext: func(net.Listener) context.Context { return streams },
 		}
 		servers = append(servers, s)
@@ -106,12 +145,13 @@ func (a *Agent) serve(ctx context.Context, stop context.CancelCauseFunc, wait *s
 			}
 		})
 	}
-	if a.port != nil {
-		var l net.Listener = &limited{Listener: a.port, tokens: make(chan struct{}, maxConnections), closed: make(chan struct{})}
+	gate, public := port.NewGate(maxConnections, maxOfOne), a.public()
+	for _, l := range a.ports {
+		l = gate.Listener(l)
 		if a.cert != nil {
-			l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*a.cert}})
+			l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.cert.Get})
 		}
-		start(l, a.public())
+		start(l, public)
 	}
 	start(a.socket, a.private())
 	return func() {
@@ -124,44 +164,6 @@ func (a *Agent) serve(ctx context.Context, stop context.CancelCauseFunc, wait *s
 			}
 		}
 	}
-}
-
-// limited is a listener that has at most as many connections as it has tokens; others wait in the kernel's queue.
-type limited struct {
-	net.Listener
-	tokens chan struct{}
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.tokens <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.tokens
-		return nil, err
-	}
-	return &counting{Conn: c, free: sync.OnceFunc(func() { <-l.tokens })}, nil
-}
-
-func (l *limited) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-// counting is a connection that gives its token back when it is closed.
-type counting struct {
-	net.Conn
-	free func()
-}
-
-func (c *counting) Close() error {
-	defer c.free()
-	return c.Conn.Close()
 }
 
 // supervise waits for the end of ctx, and tells the service manager, where there is one, that the agent is up, alive and

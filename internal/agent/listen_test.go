@@ -52,23 +52,32 @@ func TestPortRoutes(t *testing.T) {
 	}
 }
 
+// dial connects to the port from 127.0.0.peer.
+func (r *running) dial(peer int) net.Conn {
+	r.w.t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(peer))}}
+	c, err := d.DialContext(r.w.t.Context(), "tcp", r.Addr())
+	r.w.must(err)
+	r.w.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+const healthz = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+
 func TestConnectionsAreLimited(t *testing.T) {
 	w := newWorld(t)
 	r := w.start(w.settings(listening+"\ntls: off", oneApp))
 	var open []net.Conn
-	for range maxConnections {
-		c, err := net.Dial("tcp", r.Addr())
-		w.must(err)
-		_, err = io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+	for i := range maxConnections {
+		c := r.dial(2 + i/maxOfOne)
+		_, err := io.WriteString(c, healthz)
 		w.must(err)
 		_, err = c.Read(make([]byte, 1)) // it is being served
 		w.must(err)
 		open = append(open, c)
 	}
-	late, err := net.Dial("tcp", r.Addr())
-	w.must(err)
-	defer late.Close()
-	_, err = io.WriteString(late, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+	late := r.dial(1)
+	_, err := io.WriteString(late, healthz)
 	w.must(err)
 	w.must(late.SetReadDeadline(time.Now().Add(200 * time.Millisecond)))
 	if _, err := late.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -83,28 +92,60 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 }
 
-// Strangers who announce a body and never send it must not keep everybody else out.
+// One stranger, however many connections it opens and says nothing on, leaves room for the others.
+func TestOnePeerHasItsShareOfTheConnections(t *testing.T) {
+	w := newWorld(t)
+	r := w.start(w.settings(listening+"\ntls: off", oneApp))
+	for range maxOfOne {
+		_, err := io.WriteString(r.dial(2), "POST /v1/ping HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+		w.must(err)
+	}
+	for range maxConnections {
+		// Where the first of them is not accepted yet, the write may still succeed.
+		c := r.dial(2)
+		_, _ = io.WriteString(c, healthz)
+		if n, err := c.Read(make([]byte, 1)); err == nil {
+			t.Fatalf("got %d bytes on one connection more than the share", n)
+		}
+	}
+	other := r.dial(3)
+	_, err := io.WriteString(other, healthz)
+	w.must(err)
+	answer := make([]byte, 15)
+	if _, err := io.ReadFull(other, answer); err != nil || string(answer) != "HTTP/1.1 200 OK" {
+		t.Errorf("another peer got %q, %v, want an answer", answer, err)
+	}
+}
+
+// Strangers who announce a body, or a header, and never send it must not keep everybody else out.
 func TestBodiesThatNeverCome(t *testing.T) {
 	w := newWorld(t)
 	w.tune = func(a *Agent) { a.patience = 300 * time.Millisecond }
 	r := w.start(w.settings(listening+"\ntls: off", oneApp))
+	var slow []net.Conn
 	for i := range maxConnections {
-		c, err := net.Dial("tcp", r.Addr())
+		c := r.dial(2 + i/maxOfOne)
+		text := "GET /healthz HTTP/1.1\r\nHost: a\r\nX-"
+		if path := []string{"/healthz", "/v1/ping", "/nowhere", "/v1/apps/web/hold", ""}[i%5]; path != "" {
+			text = "POST " + path + " HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"
+		}
+		_, err := io.WriteString(c, text)
 		w.must(err)
-		defer c.Close()
-		path := []string{"/healthz", "/v1/ping", "/nowhere", "/v1/apps/web/hold"}[i%4]
-		_, err = io.WriteString(c, "POST "+path+" HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
-		w.must(err)
+		slow = append(slow, c)
 	}
-	late, err := net.Dial("tcp", r.Addr())
-	w.must(err)
-	defer late.Close()
-	_, err = io.WriteString(late, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+	late := r.dial(1)
+	_, err := io.WriteString(late, healthz)
 	w.must(err)
 	w.must(late.SetReadDeadline(time.Now().Add(8 * time.Second)))
 	answer := make([]byte, 15)
 	if _, err := io.ReadFull(late, answer); err != nil || string(answer) != "HTTP/1.1 200 OK" {
 		t.Errorf("got %q, %v, want an answer", answer, err)
+	}
+	for i, c := range slow {
+		w.must(c.SetReadDeadline(time.Now().Add(8 * time.Second)))
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("connection %d is still held", i)
+		}
 	}
 }
 

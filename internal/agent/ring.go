@@ -7,12 +7,16 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"iter"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/journal"
 	"github.com/towline/towline/internal/ping"
 	"github.com/towline/towline/internal/release"
 )
@@ -75,7 +79,7 @@ func (a *Agent) ring(trusted bool) func(ctx context.Context, body []byte, token 
 			switch {
 			case errors.Is(err, release.ErrTooOld) && ours:
 				// The signature is good, the rest is not for this agent to understand: the app's own look will say so.
-				one.ring(release.Verified{})
+				one.bell.pull(release.Verified{}, 0)
 				return ping.Answer{App: c.app, Server: a.settings.Server}, nil
 			case err != nil:
 			case ours:
@@ -114,7 +118,7 @@ func (a *Agent) ringPlain(body []byte, known bool) (ping.Answer, error) {
 		return a.answer(open[0], v), nil
 	}
 	for _, one := range open {
-		one.ring(v)
+		one.bell.pull(v, 0)
 	}
 	return ping.Answer{Server: a.settings.Server, Hash: v.Pointer().Release.Hash}, nil
 }
@@ -124,22 +128,39 @@ func (a *Agent) answer(one *app, v release.Verified) ping.Answer {
 	p := v.Pointer()
 	answer := ping.Answer{App: one.App.App, Server: a.settings.Server, Seq: p.Seq, Hash: p.Release.Hash}
 	f := &following{agent: a, app: one, pointer: p}
+	followed, known := one.followed()
 	if engine, source, err := one.now(); err == nil {
 		r := engine.Receipt()
-		if !v.Plain() && p.Seq < r.Pointer.Seq {
-			one.ring(v)
-			return answer
-		}
 		f.looks = source.Looks()
 		if f.again = v.Plain() && p.Release.Hash != r.Pointer.Hash; f.again && r.Deployment != nil {
 			f.last = r.Deployment.ID
 		}
 	}
-	one.ring(v)
+	one.bell.pull(v, followed)
+	if !v.Plain() && (!known || p.Seq < followed) {
+		return answer // whoever has only an old pointer is told nothing
+	}
 	answer.Events = func(ctx context.Context) iter.Seq[deployment.Event] {
 		return func(yield func(deployment.Event) bool) { f.events(ctx, yield) }
 	}
 	return answer
+}
+
+// followed is the seq of the pointer that the app follows, 0 for none. It is not known where the app's state cannot be read.
+func (a *app) followed() (seq uint64, known bool) {
+	if engine, _, err := a.now(); err == nil {
+		return engine.Receipt().Pointer.Seq, true
+	}
+	memory, err := journal.Open(filepath.Join(a.state, a.Key))
+	if err != nil {
+		return 0, false
+	}
+	state, err := memory.Load()
+	if err != nil {
+		return 0, errors.Is(err, fs.ErrNotExist)
+	}
+	seq, err = deploy.Followed(state)
+	return seq, err == nil
 }
 
 // following is one caller who waits for what a pointer leads to.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/internal/agent/page"
+	"github.com/towline/towline/internal/agent/port"
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/ping"
@@ -22,6 +23,7 @@ import (
 const (
 	ndjson     = "application/x-ndjson"
 	maxCommand = 64 << 10 // bytes of a command's body
+	recentTime = time.Second
 )
 
 // verbs are the commands that the socket takes.
@@ -30,11 +32,18 @@ var verbs = []string{"deploy", "rollback", "hold", "resume", "prune", "recover"}
 // public is what the port answers: whoever comes there is a stranger until a signature says otherwise.
 func (a *Agent) public() http.Handler {
 	mux := a.routes(false)
+	mux.Handle("GET /readyz", port.Recent(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ready, all := a.ready(r.Context()); ready < all {
+			text(w, http.StatusServiceUnavailable, "not ready") // how many apps there are is nobody's business
+			return
+		}
+		text(w, http.StatusOK, "ready")
+	}), recentTime))
 	if a.settings.Metrics {
-		mux.HandleFunc("GET /metrics", a.metrics)
+		mux.Handle("GET /metrics", port.Recent(http.HandlerFunc(a.metrics), recentTime))
 	}
 	if a.settings.StatusPage {
-		mux.HandleFunc("GET /{$}", a.page)
+		mux.Handle("GET /{$}", port.Recent(http.HandlerFunc(a.page), recentTime))
 	}
 	return timed(mux, a.patience)
 }
@@ -42,6 +51,13 @@ func (a *Agent) public() http.Handler {
 // private is what the socket answers.
 func (a *Agent) private() http.Handler {
 	mux := a.routes(true)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if ready, all := a.ready(r.Context()); ready < all {
+			text(w, http.StatusServiceUnavailable, fmt.Sprintf("not ready: %d of %d apps are", ready, all))
+			return
+		}
+		text(w, http.StatusOK, "ready")
+	})
 	mux.HandleFunc("GET /metrics", a.metrics)
 	mux.HandleFunc("GET /{$}", a.page)
 	mux.HandleFunc("GET /v1/apps", func(w http.ResponseWriter, r *http.Request) {
@@ -66,22 +82,19 @@ func (a *Agent) private() http.Handler {
 // routes are those that both have.
 func (a *Agent) routes(trusted bool) *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/ping", ping.NewHandler(ping.HandlerOptions{Ring: a.ring(trusted), Trusted: trusted, Log: a.log}))
+	mux.Handle("/v1/ping", ping.NewHandler(ping.HandlerOptions{Ring: a.ring(trusted), Trusted: trusted, Patience: a.patience, Log: a.log}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ready := 0
-		for _, one := range a.apps {
-			if one.ready(r.Context()) == nil {
-				ready++
-			}
-		}
-		if ready < len(a.apps) {
-			text(w, http.StatusServiceUnavailable, fmt.Sprintf("not ready: %d of %d apps are", ready, len(a.apps)))
-			return
-		}
-		text(w, http.StatusOK, "ready")
-	})
 	return mux
+}
+
+// ready counts the apps that could be deployed now.
+func (a *Agent) ready(ctx context.Context) (ready, all int) {
+	for _, one := range a.apps {
+		if one.ready(ctx) == nil {
+			ready++
+		}
+	}
+	return ready, len(a.apps)
 }
 
 // timed gives every answer a deadline; streams set their own, line by line, and commands may take as long as they need.
@@ -106,7 +119,7 @@ func timed(h http.Handler, patience time.Duration) http.Handler {
 
 // page answers with the status page.
 func (a *Agent) page(w http.ResponseWriter, r *http.Request) {
-	s := page.Server{Name: a.settings.Server, Pin: a.pin, Started: a.started}
+	s := page.Server{Name: a.settings.Server, Pin: a.Pin(), Started: a.started}
 	for _, one := range a.apps {
 		shown := page.App{Detail: one.detail(r.Context()), Ready: one.ready(r.Context()), Environment: one.Environment, Health: one.Health}
 		if d := one.receipt().Deployment; d != nil && d.Outcome == "" {

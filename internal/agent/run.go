@@ -36,6 +36,7 @@ func Run(ctx context.Context, o Options) (code int) {
 	flags.SetOutput(io.Discard)
 	path := flags.String("config", defaultConfig, "")
 	once := flags.Bool("once", false, "")
+	pin := flags.Bool("pin", false, "")
 	version := flags.Bool("version", false, "")
 	err := flags.Parse(o.Args)
 	switch {
@@ -59,8 +60,14 @@ func Run(ctx context.Context, o Options) (code int) {
 		debug.SetGCPercent(50)
 	}
 	log := slog.New(slog.NewTextHandler(o.Stderr, &slog.HandlerOptions{ReplaceAttr: o.trim}))
-	if *once {
+	switch {
+	case *pin:
+		return o.pin(settings, log)
+	case *once:
 		return o.once(ctx, settings, log)
+	}
+	if problem := exposed(settings); problem != "" {
+		log.Warn(problem)
 	}
 	a, err := New(settings, log)
 	if err != nil {
@@ -72,12 +79,26 @@ func Run(ctx context.Context, o Options) (code int) {
 	return deployment.ExitOK
 }
 
-const usage = `Usage: towline-agent [--config FILE] [--once]
+// pin prints the pin of the certificate that the port is served with, and makes a self-signed one that is not there yet.
+func (o Options) pin(settings config.Settings, log *slog.Logger) int {
+	cert, err := certificate(settings, log)
+	if err == nil && cert == nil {
+		err = &configError{errors.New("tls: it is off, so that there is no certificate")}
+	}
+	if err != nil {
+		return o.fail(err)
+	}
+	fmt.Fprintf(o.Stdout, "sha256=%s\n", cert.Pin())
+	return deployment.ExitOK
+}
+
+const usage = `Usage: towline-agent [--config FILE] [--once | --pin]
 
 Pulls the releases of the apps in FILE, proves them healthy, or puts the old ones back.
 
   --config FILE   the configuration (default ` + defaultConfig + `)
   --once          look at every app once, finish the deployments that this starts, and exit
+  --pin           print the pin of the certificate on the port, for the publisher's list of servers, and exit
   --version       print the version
 
 Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 rolled back or broken, 4 unknown release, 5 held or taken by

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	readTimeout  = 10 * time.Second // for the whole body
+	bodyTime     = 10 * time.Second // for the whole body, by default
 	writeTimeout = 10 * time.Second // for one line
 	maxStreams   = 64               // followers at a time; more are asked to come again
 )
@@ -39,8 +39,9 @@ type HandlerOptions struct {
 	Ring func(ctx context.Context, body []byte, token string) (Answer, error)
 	// Trusted says that only peers who may do anything come here, by the agent's own socket: no rate limit, and
 	// streams without TLS.
-	Trusted bool
-	Log     *slog.Logger
+	Trusted  bool
+	Patience time.Duration // for the whole body; 0 means 10 s
+	Log      *slog.Logger
 }
 
 // Handler answers POST /v1/ping: 202 at once, and over TLS, to a client that accepts application/x-ndjson, the
@@ -56,6 +57,9 @@ type Handler struct {
 func NewHandler(o HandlerOptions) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Patience == 0 {
+		o.Patience = bodyTime
 	}
 	return &Handler{options: o, limits: newLimits(), streams: make(chan struct{}, maxStreams)}
 }
@@ -74,7 +78,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// A writer without deadlines (a recorder) is none that can stall.
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(readTimeout))
+	_ = control.SetReadDeadline(time.Now().Add(h.options.Patience))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		code := http.StatusBadRequest
