@@ -60,6 +60,9 @@ func (l *ledger) check() error {
 	if !attemptID.MatchString(a.ID) || a.N < 0 || a.Interruptions < 0 || a.Pulled < 0 {
 		return fmt.Errorf("deployment %.40q: it is not numbered as one", a.ID)
 	}
+	if a.Made && a.To == "" {
+		return fmt.Errorf("deployment %s made a release directory that has no name", a.ID)
+	}
 	switch a.Phase {
 	case deployment.Fetch, deployment.Unpack:
 	case deployment.Activate, deployment.Check, deployment.Confirm:
