@@ -99,7 +99,7 @@ type Bucket interface {
 	// GetVersion reads one kept version of a small object.
 	GetVersion(ctx context.Context, key, versionID string, limit int64) ([]byte, error)
 	// Check tells a missing bucket, an unreachable endpoint, and credentials that the store refuses. Credentials
-	// that may not list are let pass with a warning: reading and writing may still be allowed.
+	// that may not list the whole bucket are let pass: publishers and agents do not need that.
 	Check(ctx context.Context) error
 	// URL names the bucket for people, without secrets.
 	URL() string

@@ -326,7 +326,7 @@ func (s *store) Check(ctx context.Context) error {
 	_, err := s.client.ListObjectsV2(short, &s3.ListObjectsV2Input{Bucket: &s.loc.name, MaxKeys: aws.Int32(1)})
 	var who *identityError
 	if apiCode(err) == "AccessDenied" && !errors.As(err, &who) {
-		s.log.Warn("these credentials may not list the bucket; reading and writing may still be allowed", "bucket", s.loc.name)
+		s.log.Info("these credentials may not list the whole bucket, as is right", "bucket", s.loc.name)
 		return nil
 	}
 	return s.fault(ctx, "check bucket", "", err)

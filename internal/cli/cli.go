@@ -125,7 +125,7 @@ func (p *program) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	group("start", p.demoCommand(), p.keygenCommand(), p.configCommand())
+	group("start", p.demoCommand(), p.initCommand(), p.keygenCommand(), p.configCommand(), p.appCommand())
 	group("look", p.statusCommand(), p.releasesCommand(), p.logsCommand())
 	group("act", p.rollbackCommand(), p.deployCommand(), p.holdCommand(), p.resumeCommand(), p.pruneCommand(), p.recoverCommand())
 	group("ci", p.publishCommand(), p.promoteCommand())

@@ -29,11 +29,14 @@ type fault struct {
 
 // phrases are what the verbs could not do, where it is not "run VERB".
 var phrases = map[string]string{
+	"app add":      "add the app",
+	"app remove":   "remove the app",
 	"config check": "check the configuration",
 	"config show":  "show the configuration",
 	"demo":         "run the demonstration",
 	"deploy":       "deploy",
 	"hold":         "hold",
+	"init":         "print what to set up",
 	"keygen":       "make a key pair",
 	"logs":         "show the logs",
 	"promote":      "promote",
