@@ -21,9 +21,10 @@ import (
 )
 
 const (
-	maxResumes = 5    // of one download, in a row without a byte in between
-	maxHistory = 1000 // pointers read in the search for a version
-	minPrefix  = 7    // characters that may stand for a version
+	maxPointer = 4 * release.MaxEnvelope // bytes read of a pointer; release has the tighter cap, and the refusal for it
+	maxResumes = 5                       // of one download, in a row without a byte in between
+	maxHistory = 1000                    // pointers read in the search for a version
+	minPrefix  = 7                       // characters that may stand for a version
 
 	reserve = 64 << 20 // bytes left free where nothing says how large an artifact is
 )
@@ -59,7 +60,7 @@ func (s *Source) Errors() int64 { return s.errors.Load() }
 // Look implements deploy.Source. The ETag is given out only with a pointer that was verified.
 func (s *Source) Look(ctx context.Context, etag string) (deploy.Look, error) {
 	defer s.looks.Add(1)
-	data, info, err := s.bucket.GetIfChanged(ctx, s.pointer, etag, release.MaxEnvelope)
+	data, info, err := s.bucket.GetIfChanged(ctx, s.pointer, etag, maxPointer)
 	switch {
 	case errors.Is(err, bucket.ErrNotModified):
 		return deploy.Look{}, deploy.ErrNotModified
