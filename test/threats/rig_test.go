@@ -1,0 +1,473 @@
+package threats
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/internal/agent"
+	"github.com/towline/towline/internal/cli"
+	"github.com/towline/towline/internal/config"
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
+)
+
+// asAgent makes the test's own program the agent: the one thing that a test in this process cannot do is to be killed.
+const asAgent = "TOWLINE_THREATS_AGENT"
+
+func TestMain(m *testing.M) {
+	if file := os.Getenv(asAgent); file != "" {
+		os.Exit(agent.Run(context.Background(), agent.Options{Args: []string{"--config", file, "--once"}, Stdout: os.Stdout, Stderr: os.Stderr}))
+	}
+	os.Exit(m.Run())
+}
+
+// ran is what a program that has ended left.
+type ran struct {
+	code int
+	out  string // standard output and error, in their order
+}
+
+// want demands the exit code and the words.
+func (r ran) want(t *testing.T, code int, says ...string) {
+	t.Helper()
+	if r.code != code {
+		t.Errorf("exit code: got %d, want %d:\n%s", r.code, code, r.out)
+	}
+	for _, say := range says {
+		if !strings.Contains(r.out, say) {
+			t.Errorf("want %q said, got:\n%s", say, r.out)
+		}
+	}
+}
+
+// towline runs the command.
+func towline(t *testing.T, env map[string]string, args ...string) ran {
+	t.Helper()
+	var out syncBuffer
+	code := cli.Main(t.Context(), cli.Env{
+		Args: args, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &out, Getenv: func(name string) string { return env[name] },
+	})
+	return ran{code, out.String()}
+}
+
+// pair is what towline keygen prints.
+type pair struct {
+	Public  string `json:"public"`
+	Private string `json:"private"`
+}
+
+func keygen(t *testing.T) pair {
+	t.Helper()
+	var p pair
+	got := towline(t, nil, "keygen", "--json")
+	if err := json.Unmarshal([]byte(got.out), &p); err != nil || got.code != 0 {
+		t.Fatalf("keygen: %d, %v", got.code, err)
+	}
+	return p
+}
+
+// signer is the pair's private half, in the hands of somebody who does without the command.
+func (p pair) signer(t *testing.T) release.PrivateKey {
+	t.Helper()
+	key, err := release.ParsePrivateKey(p.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// site is a bucket in a directory, with room for servers beside it. Whoever holds a site may write all of its objects.
+type site struct {
+	t      *testing.T
+	dir    string
+	bucket string // URL, as publishers see it
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	dir := t.TempDir()
+	s := &site{t: t, dir: dir, bucket: "file://" + filepath.Join(dir, "bucket")}
+	for _, d := range []string{"bucket", "srv", "app"} {
+		s.must(os.Mkdir(filepath.Join(dir, d), 0o755))
+	}
+	return s
+}
+
+func (s *site) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) path(key string) string { return filepath.Join(s.dir, "bucket", key) }
+
+func (s *site) get(key string) []byte {
+	s.t.Helper()
+	data, err := os.ReadFile(s.path(key))
+	s.must(err)
+	return data
+}
+
+// put writes an object now, whatever was there.
+func (s *site) put(key string, data []byte) {
+	s.t.Helper()
+	s.must(os.MkdirAll(filepath.Dir(s.path(key)), 0o755))
+	s.must(os.WriteFile(s.path(key), data, 0o644))
+}
+
+// putAt writes an object with a Last-Modified of the attacker's choice.
+func (s *site) putAt(key string, data []byte, modified time.Time) {
+	s.t.Helper()
+	s.put(key, data)
+	s.must(os.Chtimes(s.path(key), modified, modified))
+}
+
+func (s *site) remove(key string) {
+	s.t.Helper()
+	s.must(os.Remove(s.path(key)))
+}
+
+func (s *site) modified(key string) time.Time {
+	s.t.Helper()
+	info, err := os.Stat(s.path(key))
+	s.must(err)
+	return info.ModTime()
+}
+
+// objects is the content of everything in the bucket but what servers write.
+func (s *site) objects() map[string]string {
+	s.t.Helper()
+	out := map[string]string{}
+	s.must(filepath.WalkDir(s.path(""), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.Contains(path, "/receipts/") || strings.Contains(path, "/.towline") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		out[strings.TrimPrefix(path, s.path("")+"/")] = string(data)
+		return err
+	}))
+	return out
+}
+
+// track is one environment of one app.
+type track struct{ app, environment, prefix string }
+
+var web = track{"web", "production", "web"}
+
+func (k track) pointer() string            { return release.PointerKey(k.prefix, k.environment) }
+func (k track) history(seq uint64) string  { return release.HistoryKey(k.prefix, k.environment, seq) }
+func (k track) receipt(name string) string { return release.ReceiptKey(k.prefix, k.environment, name) }
+func (k track) want() release.Want {
+	return release.Want{App: k.app, Environment: k.environment, Prefix: k.prefix}
+}
+
+// publisher is somebody with the command, write access to the bucket, and perhaps a key.
+type publisher struct {
+	*site
+	track
+	env   map[string]string
+	flags []string
+}
+
+// publisher makes one who signs with all of the keys.
+func (s *site) publisher(k track, keys ...pair) *publisher {
+	var secrets []string
+	for _, p := range keys {
+		secrets = append(secrets, p.Private)
+	}
+	return &publisher{site: s, track: k, env: map[string]string{"TOWLINE_SIGNING_KEY": strings.Join(secrets, "\n")}}
+}
+
+// run runs a verb on the bucket.
+func (p *publisher) run(verb string, args ...string) ran {
+	p.t.Helper()
+	all := []string{verb, "--app", p.track.app, "--environment", p.environment, "--prefix", p.prefix, "--bucket", p.bucket}
+	return towline(p.t, p.env, slices.Concat(all, p.flags, args)...)
+}
+
+// date is that of every release.
+const date = "2026-11-23T13:06:43Z"
+
+// app is a directory with a release of the app, whose one file holds the version.
+func (p *publisher) app(version string) string {
+	p.t.Helper()
+	dir := filepath.Join(p.dir, "app", p.track.app+"-"+version)
+	p.must(os.MkdirAll(dir, 0o755))
+	p.must(os.WriteFile(filepath.Join(dir, "index.html"), []byte(version), 0o644))
+	return dir
+}
+
+// upload puts a release into the bucket and leaves the pointer alone.
+func (p *publisher) upload(version string) ran {
+	p.t.Helper()
+	return p.run("publish", "--path", p.app(version), "--version", version, "--message", "Make "+version, "--date", date)
+}
+
+// publish makes a release and moves the pointer to it.
+func (p *publisher) publish(version string, args ...string) ran {
+	p.t.Helper()
+	return p.run("publish", append([]string{"--promote", "--path", p.app(version), "--version", version, "--message", "Make " + version,
+		"--date", date}, args...)...)
+}
+
+// released publishes, which must work, and returns the pointer.
+func (p *publisher) released(version string, args ...string) []byte {
+	p.t.Helper()
+	p.publish(version, args...).want(p.t, deployment.ExitOK)
+	return p.get(p.track.pointer())
+}
+
+// server is a machine with an agent on it.
+type server struct {
+	*site
+	name string
+	file string // its configuration
+}
+
+// server writes a configuration. $srv stands for the server's directory, $dir for the site's.
+func (s *site) server(name, head, apps string) *server {
+	s.t.Helper()
+	v := &server{site: s, name: name, file: filepath.Join(s.dir, name+".yaml")}
+	v.configure(head, apps)
+	return v
+}
+
+func (v *server) configure(head, apps string) {
+	v.t.Helper()
+	if !strings.Contains(head, "bucket:") {
+		head = "bucket: " + v.bucket + "\n" + head
+	}
+	if !strings.Contains(head, "poll:") {
+		head = "poll: 1h\n" + head
+	}
+	text := fmt.Sprintf("server: %s\nstate: $srv/state\nsocket: $srv/agent.sock\n%s\napps:\n%s", v.name, head, apps)
+	v.must(os.MkdirAll(v.srv(), 0o755))
+	v.must(os.WriteFile(v.file, []byte(strings.NewReplacer("$srv", v.srv(), "$dir", v.dir).Replace(text)), 0o600))
+}
+
+func (v *server) srv() string { return filepath.Join(v.dir, "srv", v.name) }
+
+// trust is a line of configuration.
+func trust(keys ...pair) string { return "trust: {keys: [" + list(keys...) + "]}\n" }
+
+func list(keys ...pair) string {
+	var quoted []string
+	for _, k := range keys {
+		quoted = append(quoted, fmt.Sprintf("%q", k.Public))
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// oneApp is web, whose restarts are counted.
+const oneApp = "  web:\n    dir: $srv/web\n    restart: [sh, -c, \"echo x >> $srv/web.restarts\"]\n"
+
+// once runs the agent with --once.
+func (v *server) once() ran {
+	v.t.Helper()
+	var out syncBuffer
+	code := agent.Run(v.t.Context(), agent.Options{Args: []string{"--config", v.file, "--once"}, Stdout: &out, Stderr: &out})
+	return ran{code, out.String()}
+}
+
+// live is the version that current leads to, empty when there is none.
+func (v *server) live(app string) string {
+	data, err := os.ReadFile(filepath.Join(v.srv(), app, "current/index.html"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		v.t.Error(err)
+	}
+	return string(data)
+}
+
+func (v *server) wantLive(version string) {
+	v.t.Helper()
+	if got := v.live("web"); got != version {
+		v.t.Errorf("live: got %q, want %q", got, version)
+	}
+}
+
+// footprint is everything of the server but the agent's own state: what is on disk, where links lead, how often the apps
+// were restarted.
+func (v *server) footprint() string {
+	v.t.Helper()
+	var b strings.Builder
+	v.must(filepath.WalkDir(v.srv(), func(path string, d fs.DirEntry, err error) error {
+		rel, _ := filepath.Rel(v.srv(), path)
+		switch {
+		case err != nil:
+			return err
+		case rel == "state":
+			return fs.SkipDir
+		case d.Type()&fs.ModeSymlink != 0:
+			to, err := os.Readlink(path)
+			fmt.Fprintf(&b, "%s -> %s\n", rel, to)
+			return err
+		case d.Type().IsRegular():
+			data, err := os.ReadFile(path)
+			fmt.Fprintf(&b, "%s %q\n", rel, data)
+			return err
+		case d.IsDir():
+			fmt.Fprintf(&b, "%s/\n", rel)
+		}
+		return nil
+	}))
+	return b.String()
+}
+
+// untouched demands that attack leaves the server as it is, and that what it returns has the exit code and the words.
+func (v *server) untouched(code int, say string, attack func() ran) {
+	v.t.Helper()
+	before := v.footprint()
+	attack().want(v.t, code, say)
+	if after := v.footprint(); after != before {
+		v.t.Errorf("the server was touched: before\n%s\nafter\n%s", before, after)
+	}
+}
+
+// says is what the server's receipt in the bucket says that a person should know.
+func (v *server) says(k track) string {
+	v.t.Helper()
+	var r deployment.Receipt
+	v.must(json.Unmarshal(v.get(k.receipt(v.name)), &r))
+	return r.Status
+}
+
+// refused looks once, and demands that the pointer is refused: exit code 6, said in the output, in the receipt and in
+// towline status; nothing on the server is touched.
+func (v *server) refused(k track, say string) {
+	v.t.Helper()
+	v.untouched(deployment.ExitRefused, say, v.once)
+	if got := v.says(k); !strings.Contains(got, "refused: ") || !strings.Contains(got, say) {
+		v.t.Errorf("receipt: got status %q, want it refused with %q", got, say)
+	}
+}
+
+// daemon is an agent at work.
+type daemon struct {
+	*server
+	*agent.Agent
+	log  *syncBuffer
+	stop func()
+}
+
+func (v *server) start() *daemon {
+	v.t.Helper()
+	settings, err := config.Load(v.file)
+	v.must(err)
+	d := &daemon{server: v, log: &syncBuffer{}}
+	d.Agent, err = agent.New(settings, slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	v.must(err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(v.t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	d.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			v.t.Errorf("agent: %v", err)
+		}
+		if v.t.Failed() {
+			v.t.Log(d.log.String())
+		}
+	})
+	v.t.Cleanup(d.stop)
+	return d
+}
+
+// ask runs a verb against the agent's socket.
+func (d *daemon) ask(args ...string) ran {
+	d.t.Helper()
+	return towline(d.t, map[string]string{"TOWLINE_SOCKET": d.SocketPath()}, args...)
+}
+
+// address is the agent's, for --servers.
+func (d *daemon) address() string {
+	return fmt.Sprintf("%s=https://%s#sha256=%s", d.name, d.Addr(), d.Pin())
+}
+
+// overview is what towline status --json prints of web.
+func (d *daemon) overview() deployment.Receipt {
+	d.t.Helper()
+	got := d.ask("status", "web", "--json")
+	var o deployment.Overview
+	if err := json.Unmarshal([]byte(got.out), &o); err != nil || len(o.Apps) != 1 {
+		d.t.Fatalf("status: got %d, %v:\n%s", got.code, err, got.out)
+	}
+	return o.Apps[0]
+}
+
+// until waits for the status to be so.
+func (d *daemon) until(what string, so func(deployment.Receipt) bool) {
+	d.t.Helper()
+	var got deployment.Receipt
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		if got = d.overview(); so(got) {
+			return
+		}
+	}
+	d.t.Fatalf("status never shows %s, but %+v\n%s", what, got, d.log)
+}
+
+// settled waits until a version is live and its deployment has ended.
+func (d *daemon) settled(version string) {
+	d.t.Helper()
+	d.until(version+" live", func(r deployment.Receipt) bool {
+		return r.Live.Hash == version && r.Deployment != nil && r.Deployment.Outcome != ""
+	})
+	d.wantLive(version)
+}
+
+// saying waits until the status says the words.
+func (d *daemon) saying(words string) {
+	d.t.Helper()
+	d.until(words, func(r deployment.Receipt) bool { return strings.Contains(r.Status, words) })
+}
+
+// syncBuffer takes what several goroutines write.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// opened reads the pointer without asking who signed it.
+func opened(t *testing.T, k track, file []byte) release.Pointer {
+	t.Helper()
+	v, err := release.NoTrust().Pointer(file, k.want())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.Pointer()
+}
+
+// sign makes a pointer's file.
+func sign(t *testing.T, p release.Pointer, keys ...release.PrivateKey) []byte {
+	t.Helper()
+	file, err := release.SignPointer(p, keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
