@@ -36,7 +36,7 @@ func release(t *testing.T, d *Dir, name string, shared ...string) {
 	if err := root.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Seal(stage, name, shared); err != nil {
+	if _, err := d.Seal(stage, name, shared); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -129,7 +129,7 @@ func TestSealNeverReplaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = root.Close()
-	if err := d.Seal(stage, "1-aaaaaaaaaaaa", nil); err == nil {
+	if _, err := d.Seal(stage, "1-aaaaaaaaaaaa", nil); err == nil {
 		t.Error("sealed over a release that was there")
 	}
 	if err := d.Discard(stage); err != nil {
@@ -270,7 +270,7 @@ func TestSharedPathProblems(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := d.Seal(stage, "1-aaaaaaaaaaaa", []string{path}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := d.Seal(stage, "1-aaaaaaaaaaaa", []string{path}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want it to say %q", path, err, want)
 		}
 		if err := d.Discard(stage); err != nil {

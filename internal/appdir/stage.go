@@ -35,34 +35,38 @@ func (d *Dir) Stage() (name string, root *os.Root, err error) {
 	return name, root, nil
 }
 
-// Seal links the shared paths into the stage, makes every byte of it durable and gives it its final name. After an error
-// the stage is still there and must be discarded: a failed sync cannot be tried again on the same files.
-func (d *Dir) Seal(stage, name string, shared []string) error {
+// Seal links the shared paths into the stage, looks at every entry of it, makes every byte durable and gives it its final
+// name. print is the release's Fingerprint. After an error the stage is still there and must be discarded: a failed sync
+// cannot be tried again on the same files.
+func (d *Dir) Seal(stage, name string, shared []string) (print string, err error) {
 	syncer := d.syncers[stage]
 	if syncer == nil {
-		return fmt.Errorf("seal %s: not a stage of this process", stage)
+		return "", fmt.Errorf("seal %s: not a stage of this process", stage)
 	}
 	if !releaseName.MatchString(name) {
-		return fmt.Errorf("seal stage as %q: not the name of a release", name)
+		return "", fmt.Errorf("seal stage as %q: not the name of a release", name)
 	}
 	path := d.ReleasePath(stage)
 	for _, s := range shared {
 		if err := d.linkShared(path, s); err != nil {
-			return fmt.Errorf("link shared path %s: %w", s, err)
+			return "", fmt.Errorf("link shared path %s: %w", s, err)
 		}
 	}
 	if err := os.Chmod(path, 0o755); err != nil {
-		return fmt.Errorf("seal release %s: %w", name, err)
+		return "", fmt.Errorf("seal release %s: %w", name, err)
+	}
+	if print, err = inspect(path); err != nil {
+		return "", fmt.Errorf("seal release %s: %w", name, err)
 	}
 	// One syncfs instead of an fsync for each file; since Linux 5.8 it reports failed writes, as fsync does.
 	if err := unix.Syncfs(int(syncer.Fd())); err != nil {
-		return fmt.Errorf("sync release %s: %w", name, err)
+		return "", fmt.Errorf("sync release %s: %w", name, err)
 	}
 	if err := unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, d.ReleasePath(name), unix.RENAME_NOREPLACE); err != nil {
-		return fmt.Errorf("name release %s: %w", name, err)
+		return "", fmt.Errorf("name release %s: %w", name, err)
 	}
 	d.release(stage)
-	return durable.SyncDir(d.releases())
+	return print, durable.SyncDir(d.releases())
 }
 
 // Discard deletes a stage.
@@ -99,16 +103,28 @@ func (d *Dir) linkShared(release, shared string) error {
 		return err
 	}
 	defer root.Close()
-	if dir := filepath.Dir(rel); dir != "." {
-		if err := root.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
+	if err := makeParents(root, filepath.Dir(rel)); err != nil {
+		return err
 	}
 	if _, err := root.Lstat(rel); err == nil {
 		return errors.New("the release has something there already")
 	}
 	up := strings.Repeat("../", strings.Count(rel, "/")+2)
 	return root.Symlink(up+"shared/"+rel, rel)
+}
+
+// makeParents makes dir and what is missing above it, with mode 0755 whatever the umask.
+func makeParents(root *os.Root, dir string) error {
+	if _, err := root.Lstat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeParents(root, filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := root.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return root.Chmod(dir, 0o755)
 }
 
 // ensureShared makes an absent shared path if the agent is root and can give it to the app's user; otherwise its absence

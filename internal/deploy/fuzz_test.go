@@ -46,9 +46,12 @@ func (m *memory) Switch(name string) error {
 	m.current = name
 	return nil
 }
-func (m *memory) Clear() error                               { m.current = ""; return nil }
-func (m *memory) Stage() (string, *os.Root, error)           { return "", nil, errNone }
-func (m *memory) Seal(_, name string, _ []string) error      { m.names = append(m.names, name); return nil }
+func (m *memory) Clear() error                     { m.current = ""; return nil }
+func (m *memory) Stage() (string, *os.Root, error) { return "", nil, errNone }
+func (m *memory) Seal(_, name string, _ []string) (string, error) {
+	m.names = append(m.names, name)
+	return "", nil
+}
 func (m *memory) Discard(string) error                       { return nil }
 func (m *memory) Remove(name string) error                   { m.names = append(m.names, name); return nil }
 func (m *memory) Sweep(keep func(string) bool) error         { keep("1-abc"); return nil }

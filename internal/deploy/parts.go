@@ -38,7 +38,8 @@ type Tree interface {
 	Switch(name string) error
 	Clear() error
 	Stage() (name string, root *os.Root, err error)
-	Seal(stage, name string, shared []string) error
+	// Seal also gives the release's fingerprint, as Integrity does.
+	Seal(stage, name string, shared []string) (print string, err error)
 	Discard(stage string) error
 	Remove(name string) error
 	Sweep(keep func(name string) bool) error
