@@ -217,52 +217,6 @@ func nineSignatures(t *testing.T, file []byte) []byte {
 	return out
 }
 
-func TestThresholdCountsDistinctKeys(t *testing.T) {
-	a, b, c := testKey(t, 1), testKey(t, 2), testKey(t, 3)
-	trust := testTrust(t, 2, a, b)
-	for name, tc := range map[string]struct {
-		keys []PrivateKey
-		ok   bool
-	}{
-		"both":               {[]PrivateKey{a, b}, true},
-		"one":                {[]PrivateKey{a}, false},
-		"one, twice":         {[]PrivateKey{a, a}, false},
-		"one and a stranger": {[]PrivateKey{a, c}, false},
-		"all three":          {[]PrivateKey{c, b, a}, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			file, err := SignPointer(testPointer(), tc.keys...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = trust.Pointer(file, testWant)
-			if got := err == nil; got != tc.ok {
-				t.Errorf("accepted: got %v (%v), want %v", got, err, tc.ok)
-			}
-		})
-	}
-}
-
-func TestNewTrustRefuses(t *testing.T) {
-	k := testKey(t, 1).Public()
-	for name, c := range map[string]struct {
-		keys      []PublicKey
-		threshold int
-	}{
-		"no keys":               {nil, 1},
-		"threshold zero":        {[]PublicKey{k}, 0},
-		"threshold over keys":   {[]PublicKey{k}, 2},
-		"one key written twice": {[]PublicKey{k, k}, 2},
-	} {
-		if _, err := NewTrust(c.keys, c.threshold); err == nil {
-			t.Errorf("%s: got nil, want an error", name)
-		}
-	}
-	if _, err := (Trust{}).Pointer([]byte(`{"envelope":{"payloadType":"`+PointerPayloadType+`"}}`), testWant); !errors.Is(err, ErrVerify) {
-		t.Errorf("zero Trust: got %v, want ErrVerify", err)
-	}
-}
-
 func TestPlainPointer(t *testing.T) {
 	file := []byte(`{"hash":"e02371ab6db3a60c3f9ead35e36187c91155b5a1","msg":"Run a test deploy\n\nbody","date":1732367203}`)
 	v, err := NoTrust().Pointer(file, testWant)
