@@ -1,0 +1,275 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/grant"
+	"github.com/towline/towline/internal/release"
+	"github.com/towline/towline/internal/service"
+)
+
+// goodUnit is one that there is nothing to say about.
+func goodUnit() service.Description {
+	return service.Description{
+		Unit: "shop.service", LoadState: "loaded", ActiveState: "inactive", FileState: "enabled", User: "shop", Type: "exec",
+		WorkingDirectory: "/srv/shop/current",
+		Programs:         []service.Program{{Setting: "ExecStart", Path: "/usr/bin/node", Argv: []string{"/usr/bin/node", "server.js"}}},
+		Restart:          "always", RestartDelay: 3 * time.Second, StartLimit: 10 * time.Second, StartBurst: 5, OnLimit: "none", OnFailure: "none",
+	}
+}
+
+func shopUser() account {
+	return account{Owner: grant.Owner{User: "shop", Group: "shop", UID: 990, GID: 990}, gids: []int{990}, groups: []string{"shop"}}
+}
+
+func TestJudge(t *testing.T) {
+	program := func(setting, prefix string, argv ...string) func(*service.Description, *account) {
+		return func(d *service.Description, _ *account) {
+			d.Programs = append(d.Programs, service.Program{Setting: setting, Path: argv[0], Argv: argv, Prefix: prefix})
+		}
+	}
+	unit := func(tune func(*service.Description)) func(*service.Description, *account) {
+		return func(d *service.Description, _ *account) { tune(d) }
+	}
+	for _, test := range []struct {
+		name    string
+		tune    func(*service.Description, *account)
+		level   string // "": there is nothing to say
+		want    string
+		pardons bool // --allow-root makes it a warning
+	}{
+		{"good", func(*service.Description, *account) {}, "", "", false},
+		{"no user", unit(func(d *service.Description) { d.User = "" }), refusal, "has no User=", true},
+		{"root", func(d *service.Description, a *account) { d.User, a.UID = "root", 0 }, refusal, "has User=root, which is root", true},
+		{"root by another name", func(d *service.Description, a *account) { d.User, a.UID = "toor", 0 }, refusal, "has User=toor, which is root", true},
+		{"plus", program("ExecStartPre", "+", "/srv/shop/current/setup"), refusal, "ExecStartPre=+/srv/shop/current/setup of shop.service", true},
+		{"plus in the working directory", program("ExecReload", "+", "/usr/bin/npm", "run", "reload"), refusal, "ExecReload=+/usr/bin/npm run reload", true},
+		{"exclamation mark", program("ExecStop", "!", "/bin/sh", "-c", "cd '/srv/shop'; ./stop"), refusal, "ExecStop=!", true},
+		{"two of them", program("ExecStart", "!!", "/srv/shop/current/run"), refusal, "ExecStart=!!", true},
+		{"plus elsewhere", func(d *service.Description, a *account) {
+			d.WorkingDirectory = "/"
+			program("ExecStartPre", "+", "/bin/mkdir", "-p", "/run/shop", "/srv/shopping/x")(d, a)
+			program("ExecStart", "", "/srv/shop/current/run")(d, a)
+		}, "", "", false},
+		{"dynamic user", unit(func(d *service.Description) { d.DynamicUser = true }), refusal, "DynamicUser=yes", false},
+		{"the agent's user", func(d *service.Description, a *account) { d.User, a.User = "towline", "towline" }, refusal, "as the agent", false},
+		{"member of the agent's group", func(_ *service.Description, a *account) { a.groups = append(a.groups, "towline") }, refusal, "gpasswd --delete shop towline", false},
+		{"Group=", unit(func(d *service.Description) { d.Group = "towline" }), refusal, "runs in group towline", false},
+		{"SupplementaryGroups=", unit(func(d *service.Description) { d.Groups = []string{"adm", "towline"} }), refusal, "runs in group towline", false},
+		{"docker", func(_ *service.Description, a *account) { a.groups = append(a.groups, "docker") }, warning, "as good as root", false},
+		{"absent", unit(func(d *service.Description) { d.LoadState = "not-found" }), refusal, "write /etc/systemd/system/shop.service first", false},
+		{"masked", unit(func(d *service.Description) { d.LoadState = "masked" }), refusal, "unmask", false},
+		{"bad", unit(func(d *service.Description) { d.LoadState = "bad-setting" }), refusal, "systemd-analyze verify", false},
+		{"elsewhere", unit(func(d *service.Description) { d.WorkingDirectory = "/opt/shop" }), warning, "does not mention /srv/shop/current", false},
+		{"one release", unit(func(d *service.Description) { d.WorkingDirectory = "/srv/shop/releases/1-abc" }), warning, "that one for ever", false},
+		{"simple", unit(func(d *service.Description) { d.Type = "simple" }), advice, "Type=simple", false},
+		{"oneshot", unit(func(d *service.Description) { d.Type = "oneshot" }), warning, "Type=oneshot", false},
+		{"no restart", unit(func(d *service.Description) { d.Restart = "no" }), advice, "no Restart=", false},
+		{"gives up", unit(func(d *service.Description) { d.RestartDelay = 100 * time.Millisecond }), advice, "gives up for good after 5 times within 10s", false},
+		{"never gives up", unit(func(d *service.Description) { d.RestartDelay, d.StartLimit = 0, 0 }), "", "", false},
+		{"reboots", unit(func(d *service.Description) { d.OnLimit = "reboot" }), warning, "StartLimitAction=reboot", false},
+		{"disabled", unit(func(d *service.Description) { d.FileState = "disabled" }), advice, "systemctl enable shop.service", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, allowed := range []bool{false, true} {
+				d, a := goodUnit(), shopUser()
+				test.tune(&d, &a)
+				level := test.level
+				if allowed && test.pardons {
+					level = warning
+				}
+				got := judge(d, a, "/srv/shop", allowed)
+				if level == "" && len(got) == 0 {
+					continue
+				}
+				if len(got) != 1 || got[0].Level != level || !strings.Contains(got[0].Text, test.want) {
+					t.Errorf("allow-root %v: got %q, want one %s with %q", allowed, got, level, test.want)
+				}
+			}
+		})
+	}
+}
+
+// machine is a granting on a machine that is no more than a directory.
+func machine(t *testing.T, apps string) (*granting, *bytes.Buffer) {
+	t.Helper()
+	dir := t.TempDir()
+	key, err := release.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "agent.yaml")
+	text := fmt.Sprintf("server: web-1\nbucket: deploys\ntrust: {keys: [%q]}\napps:\n%s", key.Public(), apps)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := &bytes.Buffer{}
+	g := &granting{
+		p: &program{env: Env{Stdout: out, Stderr: out}, config: path}, root: filepath.Join(dir, "root"),
+		inspect: func(_ context.Context, unit string) (service.Description, error) {
+			d := goodUnit()
+			d.Unit = unit
+			if unit == grant.AgentUnit {
+				d.ActiveState = "active"
+			}
+			return d, nil
+		},
+		account: func(name, _ string) (account, error) {
+			me := account{Owner: grant.Owner{User: name, Group: name, UID: os.Getuid(), GID: os.Getgid()}}
+			if me.UID == 0 {
+				me.UID, me.GID = 65534, 65534
+			}
+			return me, nil
+		},
+		polkit: func(context.Context) (string, bool, error) { return "122", true, nil },
+		systemctl: func(_ context.Context, args ...string) error {
+			fmt.Fprintf(out, "<%s>\n", strings.Join(args, " "))
+			return nil
+		},
+	}
+	return g, out
+}
+
+const shop = "  shop: {unit: shop.service, hooks: {before-activate: [./migrate]}}\n"
+
+func wantCode(t *testing.T, err error, want int) {
+	t.Helper()
+	got := 0
+	if err != nil {
+		got = exitCode(err)
+	}
+	if got != want {
+		t.Errorf("got exit code %d (%v), want %d", got, err, want)
+	}
+}
+
+func TestAppAddAndRemove(t *testing.T) {
+	g, out := machine(t, shop)
+	g.dryRun = true
+	wantCode(t, g.add(t.Context(), "shop"), deployment.ExitOK)
+	if _, err := os.Stat(g.root); !errors.Is(err, fs.ErrNotExist) || strings.Contains(out.String(), "<") || !strings.Contains(out.String(), "make     /srv/shop/releases/") {
+		t.Errorf("a dry run that did something, or did not say what:\n%s", out)
+	}
+	g.dryRun = false
+	out.Reset()
+	wantCode(t, g.add(t.Context(), "shop"), deployment.ExitOK)
+	if got := out.String(); !strings.Contains(got, "<daemon-reload>\n") || !strings.HasSuffix(got, "<try-restart towline-agent.service>\n") {
+		t.Errorf("got\n%s\nwant the agent restarted at the end", got)
+	}
+	rule := g.root + "/etc/polkit-1/rules.d/50-towline-shop.rules"
+	if _, err := os.Stat(rule); err != nil {
+		t.Error(err)
+	}
+	out.Reset()
+	wantCode(t, g.add(t.Context(), "shop"), deployment.ExitOK)
+	if got := out.String(); !strings.Contains(got, "nothing to do") || strings.Contains(got, "<") {
+		t.Errorf("again: got\n%s\nwant nothing to do", got)
+	}
+	out.Reset()
+	g.noRestart, g.json = true, true
+	wantCode(t, g.remove(t.Context(), "shop"), deployment.ExitOK)
+	var report grantReport
+	text := strings.ReplaceAll(out.String(), "<daemon-reload>\n", "")
+	if err := json.Unmarshal([]byte(text), &report); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if len(report.Changes) != 3 || report.Restarted || report.Next != "systemctl try-restart towline-agent.service" || len(only(report.Findings, warning)) != 1 {
+		t.Errorf("got %+v", report)
+	}
+	if _, err := os.Stat(rule); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("the rule is still there")
+	}
+	if _, err := os.Stat(g.root + "/srv/shop/shared"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAppAddRefuses(t *testing.T) {
+	t.Run("unknown", func(t *testing.T) {
+		g, _ := machine(t, shop)
+		err := g.add(t.Context(), "blog")
+		wantCode(t, err, deployment.ExitUnknown)
+		if f := (*fault)(nil); !errors.As(err, &f) || !strings.Contains(f.hint, "\n  blog:\n    unit: blog.service\n") {
+			t.Errorf("got %+v, want the lines to add", err)
+		}
+		if err := g.add(t.Context(), "shopp"); err == nil || !strings.Contains(err.(*fault).hint, "did you mean shop?") {
+			t.Errorf("got %+v, want a suggestion", err)
+		}
+	})
+	t.Run("not root", func(t *testing.T) {
+		g, _ := machine(t, shop)
+		g.euid = 1000
+		wantCode(t, g.add(t.Context(), "shop"), deployment.ExitUsage)
+		wantCode(t, g.remove(t.Context(), "shop"), deployment.ExitUsage)
+	})
+	t.Run("bad name", func(t *testing.T) {
+		g, _ := machine(t, shop)
+		wantCode(t, g.add(t.Context(), "../shop"), deployment.ExitUsage)
+		wantCode(t, g.remove(t.Context(), "../shop"), deployment.ExitUsage)
+	})
+	t.Run("root", func(t *testing.T) {
+		g, out := machine(t, shop)
+		inspect := g.inspect
+		g.inspect = func(ctx context.Context, unit string) (service.Description, error) {
+			d, err := inspect(ctx, unit)
+			d.User = ""
+			return d, err
+		}
+		find := g.account
+		g.account = func(name, group string) (account, error) {
+			if name == "root" {
+				return account{Owner: grant.Owner{User: "root", Group: "root"}}, nil
+			}
+			return find(name, group)
+		}
+		wantCode(t, g.add(t.Context(), "shop"), deployment.ExitUsage)
+		if _, err := os.Stat(g.root); !errors.Is(err, fs.ErrNotExist) {
+			t.Error("something was granted all the same")
+		}
+		if os.Geteuid() == 0 {
+			g.allowRoot = true
+			wantCode(t, g.add(t.Context(), "shop"), deployment.ExitOK)
+			if !strings.Contains(out.String(), "warning: shop.service has no User=") {
+				t.Errorf("got\n%s\nwant a warning", out)
+			}
+		}
+	})
+}
+
+func TestAppAddWithAnOldPolkit(t *testing.T) {
+	for version, want := range map[string]string{"0.105": "polkit 0.105 is older than 0.106", "": "polkit is not installed"} {
+		g, out := machine(t, shop)
+		g.dryRun = true
+		g.polkit = func(context.Context) (string, bool, error) { return version, false, nil }
+		wantCode(t, g.add(t.Context(), "shop"), deployment.ExitOK)
+		if got := out.String(); !strings.Contains(got, "_root.conf") || !strings.Contains(got, "THE AGENT RUNS AS ROOT on this server: "+want) {
+			t.Errorf("got\n%s\nwant it said loudly", got)
+		}
+	}
+}
+
+func TestLookUp(t *testing.T) {
+	root, err := lookUp("root", "")
+	if err != nil || root.UID != 0 || root.Group != "root" || !slices.Contains(root.gids, 0) {
+		t.Errorf("got %+v, %v", root, err)
+	}
+	number, err := lookUp("0", "0")
+	if err != nil || number.User != "root" || number.Group != "root" {
+		t.Errorf("by number: got %+v, %v", number, err)
+	}
+	if _, err := lookUp("no-such-user", ""); err == nil {
+		t.Error("got nil for a user that does not exist")
+	}
+}

@@ -1,0 +1,219 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/towline/towline/internal/config"
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/grant"
+	"github.com/towline/towline/internal/service"
+)
+
+// The levels of findings.
+const (
+	refusal = "refused"
+	warning = "warning"
+	advice  = "advice"
+)
+
+// finding is something about an app's unit that the administrator should know.
+type finding struct {
+	Level string `json:"level"`
+	Text  string `json:"text"`
+}
+
+// only returns the texts of one level.
+func only(findings []finding, level string) (texts []string) {
+	for _, f := range findings {
+		if f.Level == level {
+			texts = append(texts, f.Text)
+		}
+	}
+	return texts
+}
+
+// plan looks at the machine and says what the grant is for. With refusals among the findings the app is not whole.
+func (g *granting) plan(ctx context.Context, settings config.Settings, c config.App) (grant.App, []finding, error) {
+	app := grant.App{
+		Key: c.Key, Dir: c.Dir, Unit: c.Unit, Shared: c.Shared,
+		BeforeActivate: c.Hooks.BeforeActivate, AfterHealthy: c.Hooks.AfterHealthy, Probe: c.Health.Exec,
+	}
+	findings := []finding{}
+	agent, err := g.account(agentUser, "")
+	if err != nil {
+		return app, nil, &fault{err: err, code: deployment.ExitUsage, hint: "make it: useradd --system --home-dir /var/lib/towline --shell /usr/sbin/nologin " + agentUser}
+	}
+	if slices.ContainsFunc(settings.Apps, func(a config.App) bool { return a.Unit != "" }) {
+		version, able, err := g.polkit(ctx)
+		if err != nil {
+			return app, nil, err
+		}
+		if !able {
+			app.AsRoot = true
+			agent, findings = account{Owner: grant.Owner{User: "root", Group: "root"}, gids: []int{0}}, append(findings, finding{warning, asRoot(version)})
+		}
+	}
+	app.Agent, app.User = agent.Owner, agent.Owner
+	if c.Unit == "" {
+		return app, findings, nil
+	}
+	unit, err := g.inspect(ctx, c.Unit)
+	if err == nil && unit.Stale && !g.dryRun {
+		if err = g.systemctl(ctx, "daemon-reload"); err == nil {
+			unit, err = g.inspect(ctx, c.Unit)
+		}
+	}
+	if err != nil {
+		return app, nil, err
+	}
+	name := unit.User
+	if name == "" {
+		name = "root"
+	}
+	var who account
+	if unit.LoadState == "loaded" && !unit.DynamicUser {
+		if who, err = g.account(name, unit.Group); err != nil {
+			return app, nil, &fault{err: fmt.Errorf("%s has User=%s: %w", c.Unit, name, err), code: deployment.ExitUsage,
+				hint: "make it: useradd --system --home-dir " + c.Dir + " --shell /usr/sbin/nologin " + name}
+		}
+	}
+	app.User, app.Groups = who.Owner, who.gids
+	return app, append(findings, judge(unit, who, c.Dir, g.allowRoot)...), nil
+}
+
+func asRoot(version string) string {
+	why, mend := "polkit "+version+" is older than 0.106", "Debian 12 and Ubuntu 24.04 have a newer one"
+	if version == "" {
+		why, mend = "polkit is not installed", "after apt-get install polkitd, run towline app add again for every app"
+	}
+	return "THE AGENT RUNS AS ROOT on this server: " + why + " and cannot let it restart one unit and no other. " +
+		"Whoever takes the agent over has taken the server; " + mend
+}
+
+// judge finds what in an app's unit would let a release out of its place, and what would make its deployments worse.
+func judge(d service.Description, who account, dir string, allowRoot bool) []finding {
+	var out []finding
+	say := func(level, format string, args ...any) {
+		out = append(out, finding{level, fmt.Sprintf(format, args...)})
+	}
+	switch d.LoadState {
+	case "loaded":
+	case "not-found":
+		say(refusal, "there is no unit %s: write /etc/systemd/system/%s first", d.Unit, d.Unit)
+		return out
+	case "masked":
+		say(refusal, "%s is masked: systemctl unmask %s", d.Unit, d.Unit)
+		return out
+	default:
+		say(refusal, "systemd cannot load %s (%s): systemd-analyze verify %s", d.Unit, d.LoadState, d.Unit)
+		return out
+	}
+	if d.DynamicUser {
+		say(refusal, "%s has DynamicUser=yes: nothing can belong to a user that comes and goes; give it a user of its own with User=", d.Unit)
+		return out
+	}
+	reach := refusal
+	override := ", or take that upon you with --allow-root"
+	if allowRoot {
+		reach, override = warning, ""
+	}
+	switch {
+	case d.User == "":
+		say(reach, "%s has no User=, so that it runs as root: whoever signs a release is root on this server; "+
+			"give it a user of its own%s", d.Unit, override)
+	case who.UID == 0:
+		say(reach, "%s has User=%s, which is root: whoever signs a release is root on this server; "+
+			"give it a user of its own%s", d.Unit, d.User, override)
+	case who.User == agentUser:
+		say(refusal, "%s has User=%s, as the agent: the app could change its releases and command the agent; give it a user of its own", d.Unit, d.User)
+	default:
+		judgeGroups(d, who, say)
+	}
+	for _, p := range d.Programs {
+		if p.Prefix != "" && who.UID != 0 && d.Within(p, dir) {
+			say(reach, "%s=%s%s of %s runs with more rights than its user and reaches into %s, where releases lie: "+
+				"whoever signs a release gets these rights; put it into a unit of its own, away from there%s",
+				p.Setting, p.Prefix, strings.Join(p.Argv, " "), d.Unit, dir, override)
+		}
+	}
+	judgePlace(d, dir, say)
+	judgeManners(d, say)
+	return out
+}
+
+type sayer func(level, format string, args ...any)
+
+// judgeGroups looks for groups that open a door.
+func judgeGroups(d service.Description, who account, say sayer) {
+	const why = "whose members may command the agent through its socket"
+	switch {
+	case d.Group == agentUser || slices.Contains(d.Groups, agentUser):
+		say(refusal, "%s runs in group %s, %s: remove it from Group= or SupplementaryGroups=", d.Unit, agentUser, why)
+	case slices.Contains(who.groups, agentUser):
+		say(refusal, "user %s is in group %s, %s: gpasswd --delete %s %s", who.User, agentUser, why, who.User, agentUser)
+	}
+	for _, group := range []string{"docker", "lxd", "incus", "libvirt", "disk", "shadow", "sudo", "wheel"} {
+		if slices.Contains(who.groups, group) || slices.Contains(d.Groups, group) {
+			say(warning, "user %s is in group %s, which is as good as root", who.User, group)
+		}
+	}
+}
+
+// judgePlace tells whether the unit follows what is live.
+func judgePlace(d service.Description, dir string, say sayer) {
+	current, releases := path.Join(dir, "current"), path.Join(dir, "releases")
+	var start []string
+	follows, fixed := false, false
+	look := func(text string) {
+		follows = follows || strings.Contains(text, current)
+		fixed = fixed || strings.Contains(text, releases+"/")
+	}
+	look(d.WorkingDirectory)
+	for _, p := range d.Programs {
+		look(p.Path)
+		for _, word := range p.Argv {
+			look(word)
+		}
+		if p.Setting == "ExecStart" {
+			start = append(start, p.Path)
+		}
+	}
+	switch {
+	case fixed:
+		say(warning, "%s names one release below %s: it will start that one for ever; name %s instead", d.Unit, releases, current)
+	case !follows:
+		say(warning, "%s starts %s and does not mention %s: nothing says that what is live is what it runs; use WorkingDirectory=%s",
+			d.Unit, strings.Join(start, ", "), current, current)
+	}
+}
+
+// judgeManners tells what is known to make deployments worse.
+func judgeManners(d service.Description, say sayer) {
+	switch d.Type {
+	case "simple":
+		say(advice, "Type=simple of %s has started before its program is known to exist; Type=exec tells at once, Type=notify when it is ready", d.Unit)
+	case "oneshot":
+		say(warning, "Type=oneshot of %s: an app that ends is not found healthy; a unit that stays up has Type=exec", d.Unit)
+	}
+	limited := d.StartLimit > 0 && d.StartBurst > 0
+	switch {
+	case d.Restart == "no" || d.Restart == "":
+		say(advice, "%s has no Restart=: it stays down when it crashes; Restart=always with RestartSec=1 brings it back", d.Unit)
+	case limited && d.RestartDelay*time.Duration(d.StartBurst) < d.StartLimit:
+		say(advice, "%s restarts after %v and gives up for good after %d times within %v: a database that is away for a moment "+
+			"takes it down; use RestartSec=3, or StartLimitIntervalSec=0", d.Unit, d.RestartDelay, d.StartBurst, d.StartLimit)
+	}
+	for _, a := range []struct{ setting, value string }{{"StartLimitAction", d.OnLimit}, {"FailureAction", d.OnFailure}} {
+		if a.value != "" && a.value != "none" {
+			say(warning, "%s=%s of %s: a release that crashes does that to the whole server, before it can be taken back", a.setting, a.value, d.Unit)
+		}
+	}
+	if d.FileState == "disabled" {
+		say(advice, "%s is disabled and will not start with the server: systemctl enable %s", d.Unit, d.Unit)
+	}
+}
