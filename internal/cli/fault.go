@@ -31,8 +31,6 @@ type fault struct {
 var phrases = map[string]string{
 	"app add":      "add the app",
 	"app remove":   "remove the app",
-	"app add":      "add the app",
-	"app remove":   "remove the app",
 	"config check": "check the configuration",
 	"config show":  "show the configuration",
 	"demo":         "run the demonstration",

@@ -135,7 +135,7 @@ func (s *Systemd) explain(verb string, err error) error {
 	switch errorName(err) {
 	case "org.freedesktop.DBus.Error.AccessDenied", "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":
 		return fmt.Errorf("access denied: no polkit rule grants this user org.freedesktop.systemd1.manage-units "+
-			"with unit %s and verb %s; packaging/towline.rules is one to fill in: %w", s.unit, verb, fs.ErrPermission)
+			"with unit %s and verb %s; towline app add writes one: %w", s.unit, verb, fs.ErrPermission)
 	case "org.freedesktop.systemd1.NoSuchUnit":
 		return fmt.Errorf("no such unit: %w", fs.ErrNotExist)
 	case "org.freedesktop.systemd1.UnitMasked":

@@ -29,7 +29,7 @@ func TestExplain(t *testing.T) {
 		is   error
 		want string
 	}{
-		{"org.freedesktop.DBus.Error.AccessDenied", fs.ErrPermission, "unit app.service and verb restart; packaging/towline.rules"},
+		{"org.freedesktop.DBus.Error.AccessDenied", fs.ErrPermission, "unit app.service and verb restart; towline app add writes one"},
 		{"org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", fs.ErrPermission, "manage-units"},
 		{"org.freedesktop.systemd1.NoSuchUnit", fs.ErrNotExist, "no such unit"},
 		{"org.freedesktop.systemd1.UnitMasked", nil, "systemctl unmask app.service"},
