@@ -162,6 +162,24 @@ func (s *site) objects() map[string]string {
 	return out
 }
 
+// object is the key of the one object that begins and ends so.
+func (s *site) object(begin, end string) string {
+	s.t.Helper()
+	found := ""
+	for key := range s.objects() {
+		if strings.HasPrefix(key, begin) && strings.HasSuffix(key, end) {
+			if found != "" {
+				s.t.Fatalf("%s and %s both begin with %s", found, key, begin)
+			}
+			found = key
+		}
+	}
+	if found == "" {
+		s.t.Fatalf("no object %s…%s", begin, end)
+	}
+	return found
+}
+
 // track is one environment of one app.
 type track struct{ app, environment, prefix string }
 
@@ -190,6 +208,9 @@ func (s *site) publisher(k track, keys ...pair) *publisher {
 	}
 	return &publisher{site: s, track: k, env: map[string]string{"TOWLINE_SIGNING_KEY": strings.Join(secrets, "\n")}}
 }
+
+// with is the same somebody, at another environment.
+func (p *publisher) with(k track) *publisher { return &publisher{p.site, k, p.env, p.flags} }
 
 // run runs a verb on the bucket.
 func (p *publisher) run(verb string, args ...string) ran {
