@@ -21,20 +21,20 @@ WorkingDirectory=-/srv/shop/current
 ExecStart=/bin/sh -c 'grep -q broken version.txt && { echo the settings are gone; exit 7; }; exec sleep infinity'
 `
 
-// The packaged units and polkit rule, filled in as they say, for an app of another name than theirs, under a real systemd: an agent that may do nothing but write its own
-// directories and handle one unit.
+// The packaged agent, and what towline app add grants it for one app, under a real systemd: an agent that may do nothing but
+// write its own directories and handle one unit.
 func TestPackagedAgent(t *testing.T) {
 	if os.Geteuid() != 0 {
 		parts.Skip(t, "root, for a droplet")
 	}
-	bin := filepath.Join(t.TempDir(), "towline-agent")
-	build := exec.Command("go", "build", "-o", bin, "github.com/towline/towline/cmd/towline-agent")
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-o", bin, "github.com/towline/towline/cmd/towline", "github.com/towline/towline/cmd/towline-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	w := newWorld(t)
-	program := "#!/bin/sh\necho \"$(basename \"$0\") of $(cat version.txt) ran as $(id -un), $(cat ../../current/version.txt 2>&1) live\"\n"
+	program := "#!/bin/sh\necho \"$(basename \"$0\") of $(cat version.txt) ran as $(id -un), $(cat ../../current/version.txt 2>&1) live\"\nprintf 'with %s\\n' \"$@\"\n"
 	w.files = map[string]string{
 		"bin/migrate": program + "! grep -q unmigratable version.txt\n", "bin/warm": program, "bin/probe": program,
 	}
@@ -54,16 +54,12 @@ func TestPackagedAgent(t *testing.T) {
 	}
 
 	d.Run(t, "useradd", "--system", "--user-group", "--no-create-home", "towline")
-	d.CopyIn(t, bin, "/usr/bin/towline-agent", 0o755)
-	d.CopyIn(t, "../../packaging/towline-agent.service", "/etc/systemd/system/towline-agent.service", 0o644)
-	d.CopyIn(t, "../../packaging/towline.rules", "/root/towline.rules", 0o644)
-	d.CopyIn(t, "../../packaging/towline-app@.service", "/root/towline-app@.service", 0o644)
-	d.Run(t, "sh", "-c", `cd /root &&
-		sed 's/APP/shop/g' towline.rules >/etc/polkit-1/rules.d/50-towline-shop.rules &&
-		sed 's/APPUSER/nobody/; s/APP/shop/g' towline-app@.service >/etc/systemd/system/towline-app-shop@.service`)
-	for _, app := range []string{"shop", "absent"} { // the directory of one app is missing
-		d.WriteFile(t, "/etc/systemd/system/towline-agent.service.d/"+app+".conf", []byte("[Service]\nReadWritePaths=-/srv/"+app+"\n"), 0o644)
+	for _, name := range []string{"towline", "towline-agent"} {
+		d.CopyIn(t, filepath.Join(bin, name), "/usr/bin/"+name, 0o755)
 	}
+	d.CopyIn(t, "../../packaging/towline-agent.service", "/etc/systemd/system/towline-agent.service", 0o644)
+	// The directory of another app is missing.
+	d.WriteFile(t, "/etc/systemd/system/towline-agent.service.d/absent.conf", []byte("[Service]\nReadWritePaths=-/srv/absent\n"), 0o644)
 	d.WriteFile(t, "/etc/systemd/system/towline-agent.service.d/bucket.conf", []byte("[Service]\nReadWritePaths=/srv/bucket\n"), 0o644)
 	d.WriteFile(t, "/etc/systemd/system/shop.service", []byte(appUnit), 0o644)
 	d.WriteFile(t, "/etc/towline/agent.yaml", []byte(`
@@ -75,9 +71,9 @@ apps:
   shop:
     unit: shop.service
     health: {stable: 500ms, exec: [./bin/probe]}
-    hooks: {before-activate: [./bin/migrate], after-healthy: [./bin/warm]}
+    hooks: {before-activate: [./bin/migrate], after-healthy: [./bin/warm, '50 % of $HOME; it''s "quoted" \ twice']}
 `), 0o644)
-	d.Run(t, "sh", "-c", "mkdir -p /srv/shop /srv/bucket && chown towline:towline /srv/shop /srv/bucket && systemctl daemon-reload && systemctl restart polkit && systemctl start towline-agent")
+	d.Run(t, "sh", "-c", "mkdir /srv/bucket && chown towline:towline /srv/bucket && towline app add shop && systemctl start towline-agent")
 	d.WaitActive(t, "towline-agent.service")
 
 	ended := func(hash string) deployment.Event {
@@ -112,7 +108,10 @@ apps:
 			t.Error("the link of the programs is still there")
 		}
 	}
-	ran("probe of one ran as nobody, one live", "warm of one ran as nobody, one live")
+	ran("probe of one ran as nobody, one live", "warm of one ran as nobody, one live", `with 50 % of $HOME; it's "quoted" \ twice`)
+	if out := d.Run(t, "towline", "app", "add", "shop"); !strings.Contains(out, "nothing to do") {
+		t.Errorf("with a release that is live: got\n%s\nwant nothing to do", out)
+	}
 
 	// Before it is activated, a release is asked with its own files, while the old one is live.
 	publish(hash("3"), "three")
@@ -139,6 +138,15 @@ apps:
 	}
 	if out, err := d.TryRun(t, "runuser", "-u", "towline", "--", "systemctl", "--no-ask-password", "restart", "polkit.service"); err == nil {
 		t.Errorf("user towline may restart any unit: %s", out)
+	}
+	// A unit of a granted name must not be the agent's to make up, even where none has it.
+	for _, unit := range []string{"shop.service", "towline-app-shop@probe.service", "towline-app-shop@other.service"} {
+		if out, err := d.TryRun(t, "runuser", "-u", "towline", "--", "busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+			"org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "replace", "0", "0"); err == nil {
+			t.Errorf("user towline may make up a unit %s: %s", unit, out)
+		} else if !strings.Contains(err.Error(), "Access denied") && !strings.Contains(err.Error(), "authentication") {
+			t.Errorf("a made up unit %s: got %v, want access denied", unit, err)
+		}
 	}
 	if mode := strings.TrimSpace(d.Run(t, "stat", "-c", "%a %G", "/run/towline/agent.sock")); mode != "660 towline" {
 		t.Errorf("got socket %s, want 660 towline", mode)
