@@ -83,6 +83,7 @@ func TestRefusals(t *testing.T) {
 		{403, "AccessDenied", "get object k in bucket app-bucket: access denied", fs.ErrPermission},
 		{403, "RequestTimeTooSkewed", "access denied: RequestTimeTooSkewed: why", fs.ErrPermission},
 		{400, "ExpiredToken", "access denied: ExpiredToken: why", fs.ErrPermission},
+		{404, "XAdminUserNotFound", "access denied: XAdminUserNotFound: why", fs.ErrPermission}, // versitygw without users
 		{404, "NoSuchKey", "get object k in bucket app-bucket: no such object", fs.ErrNotExist},
 		{404, "NoSuchBucket", "get object k in bucket app-bucket: no such bucket", ErrNoBucket},
 		{412, "PreconditionFailed", "something else is there", fs.ErrExist},

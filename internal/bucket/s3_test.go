@@ -89,7 +89,7 @@ func TestS3Refusals(t *testing.T) {
 	}{
 		{"missing bucket", openS3(t, g, "no-such-bucket"), bucket.ErrNoBucket, "in bucket no-such-bucket: no such bucket"},
 		{"wrong secret", openS3(t, &wrong, name), fs.ErrPermission, "in bucket " + name + ": access denied: SignatureDoesNotMatch"},
-		{"unknown key", openS3(t, &stranger, name), fs.ErrPermission, "in bucket " + name + ": access denied: XAdminUserNotFound"},
+		{"unknown key", openS3(t, &stranger, name), fs.ErrPermission, "in bucket " + name + ": access denied: InvalidAccessKeyId"},
 	} {
 		_, _, get := c.b.Get(t.Context(), "k", 10)
 		_, list := c.b.List(t.Context(), "k")

@@ -39,7 +39,7 @@ func S3(t testing.TB) *S3Server {
 		Region: "us-east-1", AccessKey: "towlinetest", SecretKey: "towline-test-secret-key",
 		program: Tool(t, "versitygw"), dir: t.TempDir(),
 	}
-	for _, dir := range []string{"data", "versions"} {
+	for _, dir := range []string{"data", "versions", "users"} {
 		if err := os.Mkdir(filepath.Join(s.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +69,7 @@ func (s *S3Server) Start(t testing.TB) {
 }
 
 func (s *S3Server) start() error {
-	cmd := exec.Command(s.program, "--quiet", "--region", s.Region, "--port", s.addr,
+	cmd := exec.Command(s.program, "--quiet", "--region", s.Region, "--port", s.addr, "--iam-dir", filepath.Join(s.dir, "users"),
 		"posix", "--versioning-dir", filepath.Join(s.dir, "versions"), filepath.Join(s.dir, "data"))
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.AccessKey, "ROOT_SECRET_KEY="+s.SecretKey)
 	proc, err := start(cmd, filepath.Join(s.dir, "log"))
@@ -110,6 +110,19 @@ func (s *S3Server) Bucket(t testing.TB, name string) string {
 	s.want200(t, "PUT", "/"+name+"?versioning=", []byte(
 		`<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Status>Enabled</Status></VersioningConfiguration>`))
 	return name
+}
+
+// User makes a user that may do nothing yet, and returns the server as that user sees it: Do, URL and Env are the user's.
+// Bucket policies call it by its name.
+func (s *S3Server) User(t testing.TB, name string) *S3Server {
+	t.Helper()
+	user := &S3Server{Endpoint: s.Endpoint, Region: s.Region, AccessKey: name, SecretKey: "secret-of-" + name}
+	status, answer := s.Do(t, "PATCH", "/create-user", fmt.Appendf(nil, "<Account><Access>%s</Access><Secret>%s</Secret><Role>user</Role></Account>",
+		user.AccessKey, user.SecretKey))
+	if status != http.StatusCreated {
+		t.Fatalf("create user %s: got status %d, want 201: %s", name, status, answer)
+	}
+	return user
 }
 
 // URL returns the bucket's URL as both halves of Towline take it.
