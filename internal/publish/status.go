@@ -100,6 +100,9 @@ func (r *run) standing(ctx context.Context, name string, at position) (ServerRes
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return ServerResult{Name: name, Outcome: deployment.TimedOut, Reason: "no receipt"}, nil
+	case errors.Is(err, fs.ErrPermission):
+		// Without leave to list the whole bucket, what is absent looks forbidden.
+		return ServerResult{Name: name, Outcome: deployment.TimedOut, Reason: "no receipt, or no leave to read it"}, nil
 	case err != nil:
 		return ServerResult{Name: name, Outcome: deployment.Failed, Reason: release.CleanText(err.Error(), 300)}, nil
 	}

@@ -285,6 +285,16 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+func TestStatusWhereAbsentLooksForbidden(t *testing.T) {
+	s := newSite(t)
+	s.must(commit(1))
+	s.bucket.denyList = true
+	r, err := Run(t.Context(), s.with("command", "status", "expect-servers", "web-1").parts(""))
+	if want := "no receipt, or no leave to read it"; err != nil || r.Outcome != deployment.TimedOut || !strings.Contains(r.Reason, want) {
+		t.Errorf("got %s, %q, %v, want timed-out, %q", r.Outcome, r.Reason, err, want)
+	}
+}
+
 func TestReportStaysSmall(t *testing.T) {
 	r := &Result{App: "web", Outcome: deployment.Failed}
 	for i := range 2000 {
