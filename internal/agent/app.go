@@ -149,7 +149,7 @@ func (a *app) assemble(ctx context.Context) (_ *source.Source, _ *deploy.Engine,
 		RevertsRefused: a.RevertsRefused, Poll: a.poll, Keep: a.Keep, Shared: a.Shared,
 		RestartWithin: restart, UndoWithin: restart + a.Health.Within + a.Health.Stable + time.Minute,
 		Source: from, Tree: dir, Service: unit, Check: a.checker(unit), Alive: a.aliver(unit), Hooks: a.hooks(unit),
-		Journal: memory, Unpack: a.unpacker(dir),
+		Journal: memory, Unpack: a.unpacker(dir, memory), Integrity: integrity{dir: dir, memory: memory, log: a.log},
 		OnEvent:   func(e deployment.Event) { a.on(a, e) },
 		OnReceipt: func(deployment.Receipt) { a.receipts.Poke() },
 		Log:       a.log,
@@ -228,9 +228,13 @@ func (a *app) summary(ctx context.Context) deployment.Receipt {
 		d.Events = nil
 		r.Deployment = &d
 	}
-	if r.Status == "" || strings.HasPrefix(r.Status, unpublished) {
+	drift := ""
+	if engine, _, err := a.now(); err == nil {
+		drift = engine.Drift()
+	}
+	if r.Status == "" || r.Status == drift || strings.HasPrefix(r.Status, unpublished) {
 		if err := a.ready(ctx); err != nil {
-			r.Status = err.Error()
+			r.Status = strings.TrimSuffix(err.Error()+"; "+drift, "; ")
 		}
 	}
 	if r.Status == "" {

@@ -27,7 +27,7 @@ const (
 )
 
 // verbs are the commands that the socket takes.
-var verbs = []string{"deploy", "rollback", "hold", "resume", "prune", "recover"}
+var verbs = []string{"deploy", "rollback", "hold", "resume", "prune", "verify", "recover"}
 
 // public is what the port answers: whoever comes there is a stranger until a signature says otherwise.
 func (a *Agent) public() http.Handler {

@@ -16,6 +16,7 @@ import (
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/health"
+	"github.com/towline/towline/internal/journal"
 	"github.com/towline/towline/internal/release"
 	"github.com/towline/towline/internal/service"
 )
@@ -182,10 +183,11 @@ func (a *app) aliver(u *unit) deploy.Alive {
 	return func(ctx context.Context, hash string) error { return a.gate(u, hash).Alive(ctx) }
 }
 
-func (a *app) unpacker(dir *appdir.Dir) deploy.Unpacker {
-	return func(ctx context.Context, archive *os.File, stage *os.Root, p release.Pointer, warn func(string), progress func(int64)) error {
+// unpacker unpacks, and keeps the listing of what it has unpacked.
+func (a *app) unpacker(dir *appdir.Dir, memory *journal.Journal) deploy.Unpacker {
+	return func(ctx context.Context, archive *os.File, stage *os.Root, p release.Pointer, warn func(string), progress func(int64)) (string, error) {
 		if _, err := archive.Seek(0, 0); err != nil {
-			return err
+			return "", err
 		}
 		o := artifact.UnpackOptions{Want: p.Artifact, Skip: a.Shared, Warn: warn}
 		if date, err := time.Parse(time.RFC3339, p.Release.Date); err == nil {
@@ -199,7 +201,7 @@ func (a *app) unpacker(dir *appdir.Dir) deploy.Unpacker {
 		} else {
 			free, _, err := dir.Space()
 			if err != nil {
-				return err
+				return "", err
 			}
 			o.MaxBytes = max(free-reserve, 1)
 			o.Want.Format = release.FormatGzip
@@ -207,7 +209,13 @@ func (a *app) unpacker(dir *appdir.Dir) deploy.Unpacker {
 				o.Want.Format = release.FormatZstd
 			}
 		}
-		_, err := artifact.Unpack(ctx, stage, archive, o)
-		return err
+		tree, err := artifact.Unpack(ctx, stage, archive, o)
+		if err != nil {
+			return "", err
+		}
+		if err := memory.KeepListing(tree.Digest, tree.Listing); err != nil {
+			a.log.Warn("changed paths of this release will not be named", "app", a.Key, "error", err)
+		}
+		return tree.Digest, nil
 	}
 }

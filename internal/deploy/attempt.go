@@ -96,6 +96,9 @@ func (e *Engine) makeLive(ctx context.Context, name string) (deployment.UnitStat
 	if err := e.Tree.Switch(name); err != nil {
 		return before, err
 	}
+	e.mu.Lock()
+	e.state.Live = name // written with the next step; until then the attempt itself says it
+	e.mu.Unlock()
 	restart, cancel := context.WithTimeout(ctx, e.RestartWithin)
 	defer cancel()
 	if err := e.Service.Restart(restart); err != nil {

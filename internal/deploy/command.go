@@ -20,6 +20,7 @@ type command struct {
 	ctx   context.Context
 	verb  string
 	body  deployment.Command
+	found []finding // of verify
 	reply chan reply
 }
 
@@ -30,20 +31,29 @@ type reply struct {
 
 func (c command) answer(r deployment.Result, err error) { c.reply <- reply{r, err} }
 
-// Do runs a command of the socket: deploy, rollback, hold, resume, prune or recover. It waits for a deployment under way
-// to end. Errors: fs.ErrNotExist for a release that is not known, ErrAmbiguous, ErrHeld, ErrLocked, release.ErrVerify.
+// Do runs a command of the socket: deploy, rollback, hold, resume, prune, verify or recover. It waits for a deployment
+// under way to end. Errors: fs.ErrNotExist for a release that is not known, ErrAmbiguous, ErrHeld, ErrLocked,
+// release.ErrVerify.
 func (e *Engine) Do(ctx context.Context, verb string, body deployment.Command) (deployment.Result, error) {
-	c := command{ctx: ctx, verb: verb, body: body, reply: make(chan reply, 1)}
+	if verb == "verify" {
+		return e.verify(ctx)
+	}
+	return e.send(ctx, command{verb: verb, body: body})
+}
+
+// send has the loop run a command and waits for the answer.
+func (e *Engine) send(ctx context.Context, c command) (deployment.Result, error) {
+	c.ctx, c.reply = ctx, make(chan reply, 1)
 	select {
 	case e.commands <- c:
 	case <-ctx.Done():
-		return deployment.Result{}, fmt.Errorf("%s: %w", verb, ctx.Err())
+		return deployment.Result{}, fmt.Errorf("%s: %w", c.verb, ctx.Err())
 	}
 	select {
 	case r := <-c.reply:
 		return r.result, r.err
 	case <-ctx.Done():
-		return deployment.Result{}, fmt.Errorf("%s: %w", verb, ctx.Err())
+		return deployment.Result{}, fmt.Errorf("%s: %w", c.verb, ctx.Err())
 	}
 }
 
@@ -85,6 +95,8 @@ func (e *Engine) command(ctx context.Context, c command) (deployment.Result, err
 			keep = max(c.body.Keep, 1)
 		}
 		return deployment.Result{Lines: e.prune(ctx, keep)}, nil
+	case "verify":
+		return e.verified(c.found)
 	case "recover":
 		return e.unlock(c.body)
 	}
@@ -127,9 +139,17 @@ func (e *Engine) deployVersion(ctx context.Context, version, reason string) (dep
 	if err != nil {
 		return deployment.Result{}, err
 	}
-	return e.local(ctx, e.attemptOn(t), reason)
+	a := e.attemptOn(t)
+	if t.Drift != nil {
+		if a, err = e.refetch(ctx, t); err != nil {
+			return deployment.Result{}, err
+		}
+	}
+	return e.local(ctx, a, reason)
 }
 
+// rollback goes back to the previous release. One that was changed on this server is fetched again; where that cannot be,
+// the next older one that is on disk and sound is taken.
 func (e *Engine) rollback(ctx context.Context, body deployment.Command) (deployment.Result, error) {
 	if body.Version != "" && body.Version != "previous" {
 		return e.deployVersion(ctx, body.Version, body.Reason)
@@ -138,15 +158,29 @@ func (e *Engine) rollback(ctx context.Context, body deployment.Command) (deploym
 	if err != nil {
 		return deployment.Result{}, err
 	}
-	id := e.state.previous(live.ID)
-	if id == "" {
+	earlier := e.state.earlier(live.ID)
+	if len(earlier) == 0 {
 		return deployment.Result{}, unknown(fmt.Sprintf("there is no release before %s", orNone(release.ShortHash(live.Hash))))
 	}
-	if t, ok := e.state.treeOf(id); ok && e.Tree.Has(t.Name) {
+	if t, ok := e.state.treeOf(earlier[0]); ok && t.Drift != nil {
+		a, err := e.refetch(ctx, t)
+		if err == nil {
+			return e.local(ctx, a, body.Reason)
+		}
+		for _, id := range earlier[1:] {
+			if older, ok := e.state.treeOf(id); ok && older.Drift == nil && e.Tree.Has(older.Name) && ctx.Err() == nil {
+				a := e.attemptOn(older)
+				a.Note = fmt.Sprintf("it is older than the previous release: %v", err)
+				return e.local(ctx, a, body.Reason)
+			}
+		}
+		return deployment.Result{}, err
+	}
+	if t, ok := e.state.treeOf(earlier[0]); ok && e.Tree.Has(t.Name) {
 		return e.local(ctx, e.attemptOn(t), body.Reason)
 	}
 	for _, a := range slices.Backward(e.state.Accepted) {
-		if a.ID == id {
+		if a.ID == earlier[0] {
 			return e.deployVersion(ctx, a.Hash, body.Reason)
 		}
 	}
@@ -245,7 +279,7 @@ func (e *Engine) unlock(body deployment.Command) (deployment.Result, error) {
 		number, _, _ := strings.Cut(records[0].ID, "-")
 		count, _ = strconv.ParseUint(number, 10, 64)
 	}
-	err = e.change(func(l *ledger) { *l = ledger{HighSeq: body.AcceptSeq, Count: count}; l.adopt(names) })
+	err = e.change(func(l *ledger) { *l = ledger{HighSeq: body.AcceptSeq, Count: count, Live: name}; l.adopt(names) })
 	if err != nil {
 		return deployment.Result{}, err
 	}
@@ -275,19 +309,23 @@ func (e *Engine) rewind(seq uint64) (deployment.Result, error) {
 	return deployment.Result{Reason: fmt.Sprintf("pointers above seq %d are followed, before it was %d; %d accepted above it forgotten", seq, was, forgotten)}, nil
 }
 
-// onDisk finds a release on disk by its version, exactly first, then by a unique prefix.
+// onDisk finds a release on disk by its version, exactly first, then by a unique prefix. One that was changed on this
+// server is found only where there is no other.
 func (e *Engine) onDisk(version string) (tree, error) {
-	var fits []tree
+	var exact, fits []tree
 	for _, t := range e.state.Trees {
-		if !e.Tree.Has(t.Name) {
+		if sound, _ := e.state.treeOf(t.ID); !e.Tree.Has(t.Name) || sound.Name != t.Name {
 			continue
 		}
 		if t.Hash == version {
-			return t, nil
+			exact = append(exact, t)
 		}
 		if len(version) >= minPrefix && strings.HasPrefix(t.Hash, version) {
 			fits = append(fits, t)
 		}
+	}
+	if len(exact) > 0 {
+		return exact[max(slices.IndexFunc(exact, func(t tree) bool { return t.Drift == nil }), 0)], nil
 	}
 	switch len(fits) {
 	case 0:

@@ -28,7 +28,7 @@ var (
 	ErrLocked = errors.New("remote installs are locked")
 )
 
-// Options are what an engine is made of. All parts but Alive and Hooks are needed.
+// Options are what an engine is made of. All parts but Alive, Hooks and Integrity are needed.
 type Options struct {
 	Key          string // the app's name in the agent's configuration
 	App          string
@@ -52,6 +52,8 @@ type Options struct {
 	Journal Journal
 	Unpack  Unpacker
 
+	Integrity Integrity // nil: what was unpacked is taken for what is there
+
 	OnEvent   func(deployment.Event)   // called in order; must not block
 	OnReceipt func(deployment.Receipt) // called when the receipt has changed; must not block
 	Log       *slog.Logger
@@ -71,6 +73,7 @@ type Engine struct {
 	retryAt time.Time // when a failed deployment may be tried again
 	retries int
 	force   bool // the command that runs now overrules a hold
+	scrubs  scrubber
 
 	mu      sync.Mutex
 	state   ledger
@@ -90,6 +93,7 @@ func New(o Options) (*Engine, error) {
 		o.UndoWithin = 10 * time.Minute
 	}
 	e := &Engine{Options: o, wake: make(chan struct{}, 1), commands: make(chan command)}
+	e.scrubs.found = make(chan []finding)
 	data, err := o.Journal.Load()
 	switch {
 	case err == nil:
@@ -136,10 +140,19 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.recover()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var work sync.WaitGroup
+	defer work.Wait()
+	beside, stop := context.WithCancel(ctx)
+	defer stop()
+	e.scrubs.due = true // nobody has watched while no agent ran
 	for {
+		e.scrub(beside, &work)
 		select {
 		case <-ctx.Done():
 			return nil
+		case found := <-e.scrubs.found:
+			e.scrubbed(found)
+			continue
 		case c := <-e.commands:
 			c.answer(e.command(ctx, c))
 			continue
@@ -156,7 +169,9 @@ func (e *Engine) Run(ctx context.Context) error {
 // error.
 func (e *Engine) Once(ctx context.Context) (deployment.Outcome, error) {
 	e.recover()
-	return e.ensure(ctx)
+	out, err := e.ensure(ctx)
+	e.scrubNow(ctx)
+	return out, err
 }
 
 // ensure brings the app to where the pointer says it should be: one look and at most one deployment, unless a newer pointer
@@ -263,7 +278,7 @@ func (e *Engine) begin(ctx context.Context, v release.Verified) (deployment.Outc
 	live, err := e.live()
 	a := e.attempt(p)
 	a.Digest, a.Plain, a.From = v.Digest(), v.Plain(), live.Name
-	if err == nil && live.Healthy && live.ID == identity(p, v.Plain()) {
+	if err == nil && live.Healthy && live.Drift == nil && live.ID == identity(p, v.Plain()) {
 		var unwell error
 		if e.Alive != nil {
 			unwell = e.Alive(ctx, live.Hash)

@@ -62,6 +62,7 @@ func (m *memory) Look(context.Context, string) (Look, error) { return Look{}, fs
 func (m *memory) History(context.Context, string) (release.Verified, error) {
 	return release.Verified{}, fs.ErrNotExist
 }
+func (m *memory) Offers(context.Context, release.Pointer) error { return errNone }
 func (m *memory) Fetch(context.Context, release.Pointer, *os.File, int64, func(int64)) error {
 	return errNone
 }
@@ -85,8 +86,8 @@ func (m *memory) engine(t *testing.T) *Engine {
 		Key: "web", App: "web", Environment: "production", Server: "s1", AgentVersion: release.Version,
 		Poll: time.Hour, Keep: 3, Source: m, Tree: m, Service: m, Journal: m,
 		Check: func(context.Context, deployment.UnitState, string, func(string)) error { return nil },
-		Unpack: func(context.Context, *os.File, *os.Root, release.Pointer, func(string), func(int64)) error {
-			return errNone
+		Unpack: func(context.Context, *os.File, *os.Root, release.Pointer, func(string), func(int64)) (string, error) {
+			return "", errNone
 		},
 		OnEvent: func(deployment.Event) {}, OnReceipt: func(deployment.Receipt) {},
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),

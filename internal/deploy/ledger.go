@@ -29,6 +29,7 @@ type ledger struct {
 	Trees    []tree     `json:"trees,omitempty"`    // complete release directories
 	Trail    []string   `json:"trail,omitempty"`    // identities of the releases that became live and healthy, oldest first
 	Since    time.Time  `json:"since,omitzero"`     // when the live release became live
+	Live     string     `json:"live,omitempty"`     // directory that current was led to last; empty when it was removed
 	Count    uint64     `json:"count"`              // deployments so far
 	Plain    uint64     `json:"plain,omitempty"`    // directories made for plain pointers so far
 	Attempt  *attempt   `json:"attempt,omitempty"`  // the deployment under way
@@ -59,6 +60,13 @@ type tree struct {
 	SHA256  string `json:"sha256,omitempty"`
 	Healthy bool   `json:"healthy,omitempty"`
 	Used    uint64 `json:"used"` // number of the deployment that activated it last
+
+	Made    uint64    `json:"made,omitempty"`   // number of the deployment that unpacked it; 0 for an adopted directory
+	Digest  string    `json:"digest,omitempty"` // of what was unpacked; empty where that is not known
+	Shared  []string  `json:"shared,omitempty"` // paths that the digest leaves out
+	Print   string    `json:"print,omitempty"`  // fingerprint of the metadata when Drift was found, or nothing was
+	Checked time.Time `json:"checked,omitzero"` // when it was read whole last
+	Drift   *drift    `json:"drift,omitempty"`  // what is not as it was unpacked; nil when nothing is known to be
 }
 
 // attempt is the deployment under way.
@@ -81,6 +89,7 @@ type attempt struct {
 	Pulled        int64              `json:"pulled,omitempty"`
 	N             int                `json:"n,omitempty"`       // number of the last event
 	Refused       bool               `json:"refused,omitempty"` // the artifact failed verification
+	Note          string             `json:"note,omitempty"`    // said after the reason, whatever the outcome
 	Events        []deployment.Event `json:"events,omitempty"`
 }
 
@@ -163,13 +172,14 @@ func (l *ledger) treeNamed(name string) (tree, bool) {
 	return tree{}, false
 }
 
-func (l *ledger) treeOf(id string) (tree, bool) {
+// treeOf returns the directory of the release, one that was changed on this server only when there is no other.
+func (l *ledger) treeOf(id string) (found tree, ok bool) {
 	for _, t := range l.Trees {
-		if t.ID == id {
-			return t, true
+		if t.ID == id && (!ok || found.Drift != nil) {
+			found, ok = t, true
 		}
 	}
-	return tree{}, false
+	return found, ok
 }
 
 func (l *ledger) dropTree(name string) {
@@ -235,10 +245,21 @@ func (l *ledger) unwell(name string) {
 // previous is the identity of the release that was live before the release id first became live here, "" when there was
 // none: going back twice goes back two releases, not back and forth.
 func (l *ledger) previous(id string) string {
-	if i := slices.Index(l.Trail, id); i > 0 {
-		return l.Trail[i-1]
+	if all := l.earlier(id); len(all) > 0 {
+		return all[0]
 	}
 	return ""
+}
+
+// earlier are the identities of the releases that were live before the release id first became live here, newest first.
+func (l *ledger) earlier(id string) []string {
+	var out []string
+	for i := slices.Index(l.Trail, id) - 1; i >= 0; i-- {
+		if !slices.Contains(out, l.Trail[i]) {
+			out = append(out, l.Trail[i])
+		}
+	}
+	return out
 }
 
 // directory names the tree of an attempt.

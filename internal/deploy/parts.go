@@ -16,6 +16,8 @@ type Source interface {
 	Look(ctx context.Context, etag string) (Look, error)
 	// Fetch writes the artifact of p to file from byte offset from on, which is what a broken download left there.
 	Fetch(ctx context.Context, p release.Pointer, file *os.File, from int64, progress func(done int64)) error
+	// Offers is nil if the artifact of p could be fetched now. No byte of it is read.
+	Offers(ctx context.Context, p release.Pointer) error
 	// History returns the newest verified pointer that had the version, or a prefix of it of 7 characters or more.
 	// fs.ErrNotExist when there is none, ErrAmbiguous when several versions fit.
 	History(ctx context.Context, version string) (release.Verified, error)
@@ -72,8 +74,8 @@ type Alive func(ctx context.Context, hash string) error
 // its output.
 type Hooks map[string]func(ctx context.Context, dir string) ([]string, error)
 
-// Unpacker unpacks a whole verified archive into the stage.
-type Unpacker func(ctx context.Context, archive *os.File, stage *os.Root, p release.Pointer, warn func(string), progress func(int64)) error
+// Unpacker unpacks a whole verified archive into the stage, but for what is shared. digest is what Integrity compares with.
+type Unpacker func(ctx context.Context, archive *os.File, stage *os.Root, p release.Pointer, warn func(string), progress func(int64)) (digest string, err error)
 
 // Journal keeps the engine's state and the finished deployments; package journal has the contract.
 type Journal interface {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/towline/towline/internal/deployment"
@@ -153,6 +154,9 @@ func (e *Engine) end(a *attempt, out deployment.Outcome, reason string) (deploym
 		e.retries++
 		e.retryAt = time.Now().Add(min(30*time.Second<<min(e.retries-1, 4), 5*time.Minute))
 	}
+	if a.Note != "" {
+		reason = strings.TrimPrefix(reason+"; "+a.Note, "; ")
+	}
 	var log []string
 	if out != deployment.Deployed && out != deployment.Unchanged {
 		log = a.Log
@@ -162,6 +166,7 @@ func (e *Engine) end(a *attempt, out deployment.Outcome, reason string) (deploym
 	rec := e.record(a, out, reason)
 	rec.Finished = time.Now().UTC().Format(time.RFC3339)
 	err := e.Journal.Add(rec)
+	e.scrubs.due = true
 	if cerr := e.change(func(l *ledger) {
 		l.Attempt = nil
 		if a.Digest != "" && a.Digest == l.Followed {
@@ -231,6 +236,9 @@ func (e *Engine) Receipt() deployment.Receipt {
 			r.Status = "current leads to " + live + ", which this agent did not put there"
 		}
 	}
+	if liveErr == nil && e.locked == nil {
+		r.Status = s.withNote(r.Status, s.driftNote(live))
+	}
 	switch {
 	case s.Held != "":
 		r.Held = s.Held
@@ -250,6 +258,12 @@ func (e *Engine) Receipt() deployment.Receipt {
 func (e *Engine) Detail() deployment.Detail {
 	d := deployment.Detail{Key: e.Key, Dir: e.Tree.Path(), Receipt: e.Receipt(), Releases: e.releases()}
 	d.Deployments, _ = e.Journal.Records(20)
+	live, _ := e.Tree.Current()
+	for _, t := range e.trees() {
+		if t.Drift != nil {
+			d.Drift = append(d.Drift, t.verification(live))
+		}
+	}
 	return d
 }
 
@@ -329,6 +343,9 @@ func (e *Engine) prune(ctx context.Context, keep int) []string {
 	kept, removed := 0, []string(nil)
 	for _, t := range trees {
 		safe := t.Name == live || t.ID == before
+		if sound, _ := s.treeOf(t.ID); t.Drift != nil && sound.Drift == nil && t.Name != live {
+			safe, t.Healthy = false, false // it was fetched again, beside this one
+		}
 		if safe || t.Healthy && kept < keep {
 			kept++
 			continue
@@ -347,6 +364,7 @@ func (e *Engine) prune(ctx context.Context, keep int) []string {
 		removed = append(removed, t.Name)
 		e.Log.Info("pruned", "app", e.Key, "release", t.Name)
 	}
+	e.keepListings()
 	return removed
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/internal/appdir"
+	"github.com/towline/towline/internal/artifact"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/journal"
 	"github.com/towline/towline/internal/release"
@@ -51,6 +52,9 @@ type rig struct {
 	stateErr  error
 	hooks     []string
 	hookErr   error
+	listings  map[string]artifact.Listing
+	compared  []string // releases that were read whole
+	kept      []string // digests whose listings were kept last
 
 	engine *Engine
 	tree   *appdir.Dir
@@ -62,7 +66,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, root: t.TempDir(), key: key, next: change, bad: map[string]error{}, sick: map[string]bool{}, gone: fs.ErrNotExist}
+	r := &rig{t: t, root: t.TempDir(), key: key, next: change, bad: map[string]error{}, sick: map[string]bool{}, gone: fs.ErrNotExist, listings: map[string]artifact.Listing{}}
 	r.start()
 	t.Cleanup(func() { _ = r.tree.Close() })
 	return r
@@ -85,7 +89,7 @@ func (r *rig) start() {
 	r.tree = tree
 	o := Options{
 		Key: "web", App: "web", Environment: "production", Server: "s1", AgentVersion: release.Version,
-		Poll: 30 * time.Second, Keep: 3, Source: r, Tree: tree, Service: r, Check: r.check, Journal: j, Unpack: r.unpack,
+		Poll: 30 * time.Second, Keep: 3, Source: r, Tree: tree, Service: r, Check: r.check, Journal: j, Unpack: r.unpack, Integrity: r,
 		Alive:     func(context.Context, string) error { return r.dead },
 		OnEvent:   func(ev deployment.Event) { r.mu.Lock(); r.events = append(r.events, ev); r.mu.Unlock() },
 		OnReceipt: func(x deployment.Receipt) { r.mu.Lock(); r.receipts = append(r.receipts, x); r.mu.Unlock() },
@@ -229,9 +233,42 @@ func (r *rig) History(_ context.Context, version string) (release.Verified, erro
 	return release.Verified{}, fmt.Errorf("release %s: %w", version, fs.ErrNotExist)
 }
 
-func (r *rig) unpack(_ context.Context, _ *os.File, stage *os.Root, p release.Pointer, _ func(string), _ func(int64)) error {
-	return stage.WriteFile("hash", []byte(p.Release.Hash), 0o644)
+// Offers says of a bad artifact what Fetch says.
+func (r *rig) Offers(_ context.Context, p release.Pointer) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bad[p.Release.Hash]
 }
+
+func (r *rig) unpack(_ context.Context, _ *os.File, stage *os.Root, p release.Pointer, _ func(string), _ func(int64)) (string, error) {
+	if err := stage.WriteFile("hash", []byte(p.Release.Hash), 0o644); err != nil {
+		return "", err
+	}
+	listing, err := artifact.ListTree(r.t.Context(), stage, nil)
+	r.listings[listing.Digest()] = listing
+	return listing.Digest(), err
+}
+
+// Compare, Fingerprint and Keep make it an Integrity, of the real tree.
+func (r *rig) Compare(ctx context.Context, name, digest string, shared []string) (bool, []deployment.Difference, error) {
+	r.mu.Lock()
+	r.compared = append(r.compared, name)
+	r.mu.Unlock()
+	root, err := os.OpenRoot(r.tree.ReleasePath(name))
+	if err != nil {
+		return false, nil, err
+	}
+	defer root.Close()
+	now, err := artifact.ListTree(ctx, root, shared)
+	if err != nil {
+		return false, nil, err
+	}
+	return now.Digest() == digest, artifact.Differences(r.listings[digest], now), nil
+}
+
+func (r *rig) Fingerprint(name string) (string, error) { return r.tree.Fingerprint(name) }
+
+func (r *rig) Keep(digests []string) error { r.kept = digests; return nil }
 
 // Check, Restart, Stop, State, Log and StartedFrom make it a Service.
 func (r *rig) Check(context.Context) error { return r.notReady }

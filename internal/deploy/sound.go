@@ -13,6 +13,8 @@ import (
 var (
 	treeName  = regexp.MustCompile(`^p?[0-9]+-[A-Za-z0-9][A-Za-z0-9._-]{0,11}$`)
 	attemptID = regexp.MustCompile(`^[0-9]{6,20}-[0-9]{8}T[0-9]{6}Z$`)
+
+	treeDigest = regexp.MustCompile(`^t1:[0-9a-f]{64}$`)
 )
 
 // readLedger decodes a state and makes sure that it is one that this engine can have written. Fields that it does not know
@@ -47,6 +49,12 @@ func (l *ledger) check() error {
 		if !treeName.MatchString(t.Name) {
 			return fmt.Errorf("%.40q is not the name of a release directory", t.Name)
 		}
+		if t.Digest != "" && !treeDigest.MatchString(t.Digest) {
+			return fmt.Errorf("%s: %.40q is not the digest of a tree", t.Name, t.Digest)
+		}
+	}
+	if l.Live != "" && !treeName.MatchString(l.Live) {
+		return fmt.Errorf("%.40q is not the name of a release directory", l.Live)
 	}
 	if l.Attempt == nil {
 		return nil

@@ -26,12 +26,16 @@ func (e *Engine) stage(ctx context.Context, a *attempt) error {
 	if err := e.Service.Check(ctx); err != nil {
 		return err
 	}
-	if t, ok := e.state.treeOf(identity(a.Pointer, a.Plain)); ok && e.Tree.Has(t.Name) {
+	t, known := e.state.treeOf(identity(a.Pointer, a.Plain))
+	if known && t.Drift == nil && e.Tree.Has(t.Name) {
 		e.step(a, deployment.Fetch, deployment.Done, "on this server already, as "+t.Name)
 		e.mu.Lock()
 		a.To = t.Name
 		e.mu.Unlock()
 	} else {
+		if known && t.Drift != nil {
+			e.step(a, deployment.Fetch, deployment.Progress, fmt.Sprintf("%s was changed on this server (%s): fetching it again", t.Name, t.Drift))
+		}
 		work, stop := e.watch(ctx, a)
 		err := e.bring(work, a)
 		stop()
@@ -39,6 +43,9 @@ func (e *Engine) stage(ctx context.Context, a *attempt) error {
 			return errSuperseded
 		}
 		if err != nil {
+			if known && t.Drift != nil && ctx.Err() == nil {
+				err = fmt.Errorf("%s was changed on this server and is not used, and: %w", t.Name, err)
+			}
 			return err
 		}
 	}
@@ -189,24 +196,25 @@ func (e *Engine) unpack(ctx context.Context, a *attempt, archive *os.File) (err 
 			return err
 		}
 	}
-	name := e.state.directory(a)
+	name, err := e.place(ctx, a)
+	if err != nil {
+		return err
+	}
 	stage, root, err := e.Tree.Stage()
 	if err != nil {
 		return err
 	}
 	warn := func(s string) { e.step(a, deployment.Unpack, deployment.Progress, s) }
-	err = e.Unpack(ctx, archive, root, a.Pointer, warn, e.progress(a, deployment.Unpack, a.Pointer.Artifact.UnpackedSize))
+	digest, err := e.Unpack(ctx, archive, root, a.Pointer, warn, e.progress(a, deployment.Unpack, a.Pointer.Artifact.UnpackedSize))
 	if cerr := root.Close(); err == nil {
 		err = cerr
 	}
 	if err == nil {
-		// A tree of that name which is not in the ledger was left by a crash between naming and noting it.
-		if _, known := e.state.treeNamed(name); !known {
-			err = e.Tree.Remove(name)
-		}
+		err = e.makeRoom(name)
 	}
+	print := ""
 	if err == nil {
-		_, err = e.Tree.Seal(stage, name, e.Shared)
+		print, err = e.Tree.Seal(stage, name, e.Shared)
 	}
 	if err != nil {
 		if derr := e.Tree.Discard(stage); derr != nil {
@@ -219,7 +227,7 @@ func (e *Engine) unpack(ctx context.Context, a *attempt, archive *os.File) (err 
 		l.dropTree(name)
 		l.Trees = append(l.Trees, tree{
 			Name: name, ID: identity(p, a.Plain), Seq: p.Seq, Hash: p.Release.Hash, Msg: p.Release.Msg,
-			Date: p.Release.Date, SHA256: p.Artifact.SHA256,
+			Date: p.Release.Date, SHA256: p.Artifact.SHA256, Made: a.Number, Digest: digest, Shared: e.Shared, Print: print,
 		})
 		a.To, a.Made = name, true
 	})

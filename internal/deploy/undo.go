@@ -16,7 +16,13 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 	}
 	begun := time.Now()
 	from, _ := e.state.treeNamed(a.From)
-	e.step(a, deployment.RollBack, deployment.Started, "back to "+a.From)
+	back := "back to " + a.From
+	if from.Drift != nil {
+		// What ran before is better than nothing.
+		a.Note = fmt.Sprintf("%s, which runs again, was changed on this server: %s", a.From, from.Drift)
+		back += ", though it was changed on this server"
+	}
+	e.step(a, deployment.RollBack, deployment.Started, back)
 	before, err := e.makeLive(ctx, a.From)
 	if err == nil {
 		report := func(s string) { e.step(a, deployment.RollBack, deployment.Progress, s) }
@@ -47,7 +53,13 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 func (e *Engine) rollBackToNothing(ctx context.Context, a *attempt) (deployment.Outcome, error) {
 	e.step(a, deployment.RollBack, deployment.Started, "there is no previous release; stopping")
 	err := e.Service.Stop(ctx)
-	if cerr := e.Tree.Clear(); err == nil {
+	cerr := e.Tree.Clear()
+	if cerr == nil {
+		e.mu.Lock()
+		e.state.Live = ""
+		e.mu.Unlock()
+	}
+	if err == nil {
 		err = cerr
 	}
 	if err != nil {
@@ -74,6 +86,7 @@ func (e *Engine) discardTree(a *attempt) {
 	if err != nil {
 		e.Log.Warn("remove release", "app", e.Key, "release", name, "error", err)
 	}
+	e.keepListings()
 }
 
 // recover puts the disk in order before the first look and counts the interruption of an attempt that was under way.
@@ -84,6 +97,7 @@ func (e *Engine) recover() {
 	if err := e.Tree.Sweep(func(name string) bool { _, ok := e.state.treeNamed(name); return ok }); err != nil {
 		e.Log.Warn("sweep", "app", e.Key, "error", err)
 	}
+	e.keepListings()
 	a := e.state.Attempt
 	if a == nil {
 		if err := e.Tree.ClearIncoming(); err != nil {

@@ -7,7 +7,8 @@ type Integrity string
 const (
 	Sound   Integrity = "ok"        // every byte is as it was unpacked
 	Drifted Integrity = "changed"   // something is not, or the directory is gone
-	Unknown Integrity = "not known" // nothing says what was unpacked, or it could not be read
+	Unknown Integrity = "not known" // nothing says what was unpacked
+	Unread  Integrity = "unread"    // it could not be read
 )
 
 // Verification is what was found out about one release directory.

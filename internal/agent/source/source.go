@@ -128,6 +128,15 @@ func (s *Source) Fetch(ctx context.Context, p release.Pointer, file *os.File, fr
 	return artifact.VerifyFile(file, p.Artifact)
 }
 
+// Offers implements deploy.Source.
+func (s *Source) Offers(ctx context.Context, p release.Pointer) error {
+	info, err := s.bucket.Stat(ctx, s.key(p))
+	if err == nil && p.Artifact.SHA256 != "" && info.Size != p.Artifact.Size {
+		err = fmt.Errorf("object %s: %w: it has %d bytes, the pointer says %d", s.key(p), release.ErrVerify, info.Size, p.Artifact.Size)
+	}
+	return err
+}
+
 // part downloads from byte have on, as far as it gets. size is what the artifact should have, 0 when nobody knows.
 func (s *Source) part(ctx context.Context, key, etag string, size int64, file *os.File, have int64, progress func(int64)) (got int64, info bucket.Info, err error) {
 	body, info, err := s.bucket.Open(ctx, key, have, -1, etag)
