@@ -47,6 +47,7 @@ var phrases = map[string]string{
 	"resume":       "resume",
 	"rollback":     "roll back",
 	"status":       "show the status",
+	"verify":       "verify",
 }
 
 func (f *fault) Error() string { return f.err.Error() }

@@ -221,6 +221,12 @@ func (p *program) detail(w *bytes.Buffer, on painter, d deployment.Detail) {
 	line("note", r.Status)
 	line("unit", d.Unit)
 	line("dir", d.Dir)
+	for _, v := range d.Drift {
+		fmt.Fprintln(w)
+		for _, text := range whyNot(v) {
+			fmt.Fprintln(w, text)
+		}
+	}
 	if len(d.Deployments) == 0 {
 		return
 	}
