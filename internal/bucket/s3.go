@@ -60,7 +60,7 @@ func openS3(ctx context.Context, loc location, o Options) (*store, error) {
 	if b, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		cfg.HTTPClient = &http.Client{
 			Transport:     watch{base: b.GetTransport(), stall: o.stall},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			CheckRedirect: notFollowed,
 		}
 	}
 	s := &store{loc: loc, log: o.Log}
@@ -97,6 +97,10 @@ func openS3(ctx context.Context, loc location, o Options) (*store, error) {
 		cfg.Retryer = func() aws.Retryer { return so.Retryer }
 		so.Credentials = identity(cfg, o, custom)
 	})
+	if exposed(s.loc.endpoint) {
+		o.Log.Warn("plain http to the bucket: the key is not sent, but whoever is on the way reads releases and receipts and can hold "+
+			"requests back; use https", "endpoint", s.loc.endpoint)
+	}
 	if s.loc.region == "" {
 		return nil, errors.New("no region: set region= in the URL, the region option, or AWS_REGION")
 	}
@@ -135,7 +139,10 @@ func brief(stack *middleware.Stack) error {
 // instance metadata, is left out where the store is not AWS.
 func identity(cfg aws.Config, o Options, custom bool) aws.CredentialsProvider {
 	if o.AccessKeyID == "" && o.RoleARN != "" {
-		client := sts.NewFromConfig(cfg, func(so *sts.Options) { so.Credentials = nil })
+		client := sts.NewFromConfig(cfg, func(so *sts.Options) {
+			so.Credentials = nil
+			so.HTTPClient = private{so.HTTPClient}
+		})
 		return aws.NewCredentialsCache(&role{client: client, arn: o.RoleARN, token: o.IDToken})
 	}
 	metadata := aws.IsCredentialsProvider(cfg.Credentials, (*ec2rolecreds.Provider)(nil))

@@ -4,15 +4,48 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // stallError says that a connection gave no byte for a while.
 type stallError time.Duration
 
 func (e stallError) Error() string { return fmt.Sprintf("no bytes for %v", time.Duration(e)) }
+
+// exposed reports an address in plain http that others are on the way to.
+//
+// What goes to a bucket is signed: the secret key is never sent, and of what was seen neither another request nor another
+// body can be made. So a store in one's own network may be spoken to in plain http, with a warning. What goes to STS is the
+// OIDC token itself, which is as good as a key to whoever reads it: that goes over TLS only.
+func exposed(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "localhost" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return ip == nil || !ip.IsLoopback()
+}
+
+// private is a client that sends nothing where others can read it.
+type private struct{ client aws.HTTPClient }
+
+func (p private) Do(req *http.Request) (*http.Response, error) {
+	if exposed(req.URL.String()) {
+		return nil, &identityError{op: "assume role", err: &fault{
+			text: "an OIDC token is not sent over plain http, as to " + req.URL.Host, kind: fs.ErrPermission}}
+	}
+	return p.client.Do(req)
+}
+
+// notFollowed hands a redirect back as an answer, so that nothing goes to a host that was not configured.
+func notFollowed(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // attempts counts how often a request was sent: a refusal of the second attempt may be the first one's success.
 type attempts struct{}
