@@ -221,6 +221,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.log.Info("towline-agent is running", "version", release.Version, "server", a.settings.Server, "apps", len(a.apps),
 		"listen", a.Addr(), "pin", a.Pin(), "socket", a.SocketPath())
+	if os.Geteuid() == 0 {
+		a.log.Warn("the agent runs as root: whoever takes it over has taken the server; " +
+			"with polkit 0.106 or newer, towline app add lets it run as its own user")
+	}
 	a.supervise(ctx)
 	a.log.Info("towline-agent is stopping")
 	engines.Wait()

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
 )
 
 // Description is what systemd makes of a unit's files: who runs what, and how.
@@ -47,6 +49,20 @@ func Inspect(ctx context.Context, unit string) (Description, error) {
 	b := bus{dial: dial}
 	defer b.drop(nil)
 	props, err := b.properties(ctx, unit)
+	if err != nil {
+		return Description{}, fmt.Errorf("inspect %s: %w", unit, err)
+	}
+	// It is not among all properties, since it is not to be used any more; it still works.
+	err = b.call(ctx, true, func(c *systemd.Conn) error {
+		old, err := c.GetServicePropertyContext(ctx, unit, "PermissionsStartOnly")
+		if err == nil {
+			props["PermissionsStartOnly"] = old.Value.Value()
+		}
+		if errorName(err) != "" {
+			return nil // a systemd that has forgotten it, or no such unit
+		}
+		return err
+	})
 	if err != nil {
 		return Description{}, fmt.Errorf("inspect %s: %w", unit, err)
 	}
