@@ -139,7 +139,7 @@ type Problem struct {
 	Path    string // of the file
 	Line    int    // from 1; 0 when the problem has no place of its own
 	Column  int    // from 1, in characters
-	Source  string // the line itself
+	Source  string // the line itself, secrets hidden
 	Message string
 }
 

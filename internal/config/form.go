@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"strings"
 	"time"
 
@@ -211,7 +212,14 @@ func (t *trustForm) over(above *trustForm) *trustForm {
 
 // text is the form as YAML.
 func (f *form) text() (string, error) {
-	out, err := yaml.MarshalWithOptions(f, yaml.IndentSequence(true))
+	shown := *f
+	shown.Apps = maps.Clone(f.Apps)
+	for key, app := range shown.Apps {
+		a, h := *app, *app.Health
+		h.HTTP, a.Health = redacted(h.HTTP), &h
+		shown.Apps[key] = &a
+	}
+	out, err := yaml.MarshalWithOptions(&shown, yaml.IndentSequence(true))
 	return string(out), err
 }
 

@@ -68,7 +68,7 @@ func (r *reader) report(at *token.Token, format string, args ...any) {
 	if at != nil && at.Position != nil {
 		p.Line, p.Column = at.Position.Line, at.Position.Column
 		if p.Line >= 1 && p.Line <= len(r.lines) {
-			p.Source = strings.TrimRight(r.lines[p.Line-1], "\r")
+			p.Source = conceal(strings.TrimRight(r.lines[p.Line-1], "\r"))
 		}
 	}
 	r.problems = append(r.problems, p)

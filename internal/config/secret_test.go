@@ -31,3 +31,35 @@ func TestSecretFiles(t *testing.T) {
 		}
 	}
 }
+
+func TestSecretsInTheFileAreNotShown(t *testing.T) {
+	const rest = "server: web-1\nbucket: file:///b\n"
+	for _, text := range []string{
+		"trust: {keys: [\"towline-secret-ed25519:CANARY+/=\"]}\napps: {web: {}}\n",
+		"trust: none\napps: {web: {}}\nsecret_access_key: CANARY\n",
+		"trust: none\napps: {web: {}}\ncredentials: {access_key_id: x, secret_access_key: \"CANARY with spaces\"}\n",
+		"trust: none\napps: {web: {}}\nping_token: CANARY\n",
+		"trust: none\napps: {web: {}}\nnotify: [{webhook: \"gopher://CANARY\"}]\n",
+		"trust: none\napps: {web: {}}\nreceipts: s3://id:CANARY@bucket\n",
+		"trust: none\napps: {web: {health: {http: \"http://user:CANARY@127.0.0.1/\", passes: 0}}}\n",
+		"trust: none\napps: {web: {health: {http: \"http://user:CANARY@127.0.0.1/\"}}}\n",
+	} {
+		s, err := Parse("agent.yaml", []byte(rest+text), "host")
+		shown := s.Effective()
+		if err != nil {
+			shown = err.Error()
+		}
+		if shown == "" || strings.Contains(shown, "CANARY") {
+			t.Errorf("%s: got %s", text, shown)
+		}
+	}
+	for line, want := range map[string]string{
+		"ping_token_file: /etc/towline/token": "ping_token_file: /etc/towline/token",
+		"  dir: /srv/web # https://x.example": "  dir: /srv/web # https://x.example",
+		"secret: a, keep: 3":                  "secret: ***, keep: 3",
+	} {
+		if got := conceal(line); got != want {
+			t.Errorf("conceal %q: got %q, want %q", line, got, want)
+		}
+	}
+}
