@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -92,41 +91,5 @@ func TestRolledBackIsRed(t *testing.T) {
 	}
 	if !strings.Contains(e.summary, "### ❌ rolled-back") || !strings.Contains(e.summary, "flux capacitor") {
 		t.Errorf("summary: got\n%s", e.summary)
-	}
-}
-
-// What a server's log and a commit say must neither steer the runner nor break the summary.
-func TestForeignTextSteersNothing(t *testing.T) {
-	evil := []string{
-		"::error::boom", "##[set-output name=x]boom", "  ::add-mask::e", "x ##[add-path]/boom", "::stop-commands::boom", "::boom::", "::endgroup::",
-		"\x1b[31mred\x1b[0m\r::error::boom", "\u2028::error::boom", "</pre></details><script>boom</script>", "| a | `b` | [c](javascript:boom) @everyone #1 |",
-	}
-	all := strings.Join(evil, "\n")
-	j := newJob(t)
-	e := j.with("message", evil[1]+all, "reason", evil[0], "servers", j.agent(
-		deployment.Event{Step: "::error::boom\n::error::", State: "##[boom", Message: all},
-		deployment.Event{Step: deployment.End, State: deployment.Done, Outcome: deployment.RolledBack, Reason: all, Log: evil},
-	)).run()
-	allowed := []string{"group", "endgroup", "error", "debug", "add-mask"}
-	for _, command := range executed(e.log) {
-		name, message, _ := strings.Cut(command, " ")
-		if !slices.Contains(allowed, name) || name == "add-mask" && message != j.key.Reveal() {
-			t.Errorf("the runner obeyed %q", command)
-		}
-		if strings.Contains(message, "boom") && (name != "error" || !strings.HasPrefix(message, "web-1: rolled-back: ")) {
-			t.Errorf("the runner obeyed %q", command)
-		}
-	}
-	if strings.ContainsAny(e.log, "\x1b\r\u2028") {
-		t.Errorf("control characters in the log: %q", e.log)
-	}
-	table, details, _ := strings.Cut(e.summary, "<details>")
-	for _, bad := range []string{"::", "##[", "</pre>", "<script", "](", "@everyone", "`"} {
-		if strings.Contains(table, bad) {
-			t.Errorf("summary holds %q:\n%s", bad, table)
-		}
-	}
-	if strings.Contains(details, "<script") || strings.Count(details, "</pre>") != 1 || strings.Count(details, "</details>") != 1 {
-		t.Errorf("the fold is broken:\n%s", details)
 	}
 }

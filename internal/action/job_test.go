@@ -190,32 +190,3 @@ func (j *job) agent(events ...deployment.Event) string {
 	sum := sha256.Sum256(server.Certificate().RawSubjectPublicKeyInfo)
 	return "web-1=" + server.URL + "#sha256=" + hex.EncodeToString(sum[:])
 }
-
-// executed plays the runner: the commands that it would have obeyed, "name message".
-func executed(log string) []string {
-	var out []string
-	stopped := ""
-	for line := range strings.Lines(log) {
-		line = strings.TrimSuffix(line, "\n")
-		if stopped != "" {
-			if line == "::"+stopped+"::" {
-				stopped = ""
-			}
-			continue
-		}
-		trimmed := strings.TrimLeft(line, " \t")
-		switch {
-		case strings.HasPrefix(trimmed, "::"):
-			command, message, _ := strings.Cut(trimmed[2:], "::")
-			name, _, _ := strings.Cut(command, " ")
-			if name == "stop-commands" {
-				stopped = message
-				continue
-			}
-			out = append(out, name+" "+message)
-		case strings.Contains(line, "##["):
-			out = append(out, line)
-		}
-	}
-	return out
-}

@@ -95,6 +95,9 @@ func keepIndent(text string) string {
 	return text[:len(text)-len(trimmed)] + release.CleanText(trimmed, 4096)
 }
 
+// clean is the text of an annotation: one line without control characters, no longer than the page shows.
+func clean(text string) string { return release.CleanText(text, 4096) }
+
 // Warn implements publish.Log. After ten annotations the rest are lines.
 func (l *log) Warn(text string) {
 	l.mu.Lock()
@@ -102,10 +105,10 @@ func (l *log) Warn(text string) {
 	l.warnings++
 	l.command(func(a *githubactions.Action) {
 		if l.warnings <= maxAnnotations {
-			a.Warningf("%s", text)
+			a.Warningf("%s", clean(text))
 			return
 		}
-		a.Debugf("warning: %s", text)
+		a.Debugf("warning: %s", clean(text))
 	})
 }
 
@@ -116,7 +119,7 @@ func (l *log) Error(text, hint string) {
 	if l.errors++; l.errors > maxAnnotations {
 		return
 	}
-	if hint != "" {
+	if text = clean(text); hint != "" {
 		text += "\nhint: " + hint
 	}
 	l.command(func(a *githubactions.Action) { a.Errorf("%s", text) })
@@ -126,14 +129,14 @@ func (l *log) Error(text, hint string) {
 func (l *log) Notice(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.command(func(a *githubactions.Action) { a.Noticef("%s", text) })
+	l.command(func(a *githubactions.Action) { a.Noticef("%s", clean(text)) })
 }
 
 // Debug implements publish.Log; the runner shows these lines when debug logging is on.
 func (l *log) Debug(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.command(func(a *githubactions.Action) { a.Debugf("%s", text) })
+	l.command(func(a *githubactions.Action) { a.Debugf("%s", clean(text)) })
 }
 
 func (l *log) mask(secret string) {

@@ -1,0 +1,297 @@
+package action
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/ping"
+	"github.com/towline/towline/internal/release"
+)
+
+// evil is what an app might log to have the runner do something, in all the ways that a runner or a page may take text for
+// more than text. Whatever is obeyed has boom in it.
+var evil = []string{
+	"::error::boom", "::error file=boom,line=1::boom", "::set-output name=boom::boom", "::save-state name=boom::boom", "::set-env name=boom::boom",
+	"::add-path::/boom", "::add-mask::boom", "::debug::boom", "::group::boom", "::endgroup::boom", "::echo::boom", "::add-matcher::boom.json", "::STOP-COMMANDS::boom",
+	"::stop-commands::boom", "::boom::", "::towline-::boom", "::pause-logging::boom", "  ::warning::boom", "\t::warning::boom", "\u00a0\u3000::warning::boom",
+	"##[error]boom", "##[group]boom", "##[add-mask]boom", "##[set-output name=boom]boom", "x ##[add-path]/boom", "##[STOP-COMMANDS]boom",
+	"\r::error::boom", "\r\n::error::boom", "x\r::error::boom", "x\n::error::boom", "x\n\n::error::boom", "\x1b[31m::error::boom\x1b[0m", "\x1b]0;boom\x07", "\x1b[2K\r::error::boom",
+	"\x00::error::boom", "\u0085::error::boom", "\u2028::error::boom", "\u2029##[error]boom", "\v::error::boom", "\f::error::boom", "\xff\xfe::error::boom", "%0A::error::boom",
+	"</pre></details><script>boom</script>", "<img src=x onerror=boom>", "| a | boom | [c](javascript:boom) ![d](https://boom.example) @everyone #1 `x` **x**", "\n\n# boom\n\n---\n",
+	"<!-- boom", "]]> boom", delimiter, "\n" + delimiter + "\nboom=1\nboom<<x", "boom=1",
+}
+
+// rotated is evil with another one first, as one text: only one can stand at the beginning.
+func rotated(i int) string {
+	i %= len(evil)
+	return strings.Join(slices.Concat(evil[i:], evil[:i]), "\n")
+}
+
+// steady checks that a run was steered by nobody: all commands are ours, the files are whole, the summary is one page.
+func (j *job) steady(what string, e ended) {
+	j.t.Helper()
+	own := map[string]*regexp.Regexp{
+		"group":    regexp.MustCompile(`^(Pack|Upload|Promote|Ping and wait|Find the release|Files|Pointer|Status)$`),
+		"endgroup": regexp.MustCompile(`^$`),
+		"add-mask": regexp.MustCompile("^" + regexp.QuoteMeta(j.key.Reveal()) + "$"),
+		"error":    regexp.MustCompile(`^(web-[12]: (rolled-back|failed|timed-out|held): |cannot [a-z]+ web on production: |superseded: )`),
+		"warning":  regexp.MustCompile(`^(output |GitHub deployment: |promoted, and nobody is awaited|web-[12]: |left out )`),
+		"notice":   regexp.MustCompile(`^(superseded|skipped): `),
+		"debug":    regexp.MustCompile(`.`),
+	}
+	for _, c := range obeyed(e.log) {
+		if rule := own[c.name]; rule == nil || !rule.MatchString(c.data) || c.properties != "" {
+			j.t.Errorf("%s: the runner obeyed %+v", what, c)
+		}
+	}
+	if strings.ContainsAny(e.log, "\x00\x07\v\f\r\x1b\u0085\u2028\u2029") {
+		j.t.Errorf("%s: control characters in the log: %q", what, e.log)
+	}
+	stops := regexp.MustCompile(`(?m)^::stop-commands::(.*)$`).FindAllStringSubmatch(e.log, -1)
+	for i, stop := range stops {
+		if !regexp.MustCompile(`^towline-[A-Z2-7]{26}$`).MatchString(stop[1]) || i > 0 && stop[1] == stops[i-1][1] {
+			j.t.Errorf("%s: commands are stopped until %q, which can be guessed", what, stop[1])
+		}
+	}
+	j.wholeOutputs(what)
+	wholeSummary(j.t, what, e.summary)
+}
+
+// wholeOutputs reads the file of outputs as the runner does: only ours are in it, each once.
+func (j *job) wholeOutputs(what string) {
+	j.t.Helper()
+	data, err := os.ReadFile(j.env["GITHUB_OUTPUT"])
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	var names, want []string
+	end := ""
+	for _, line := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
+		at, equals := strings.Index(line, "<<"), strings.Index(line, "=")
+		switch {
+		case end != "" && line == end:
+			end = ""
+		case end != "":
+		case at >= 0 && (equals < 0 || at < equals):
+			names, end = append(names, line[:at]), line[at+2:]
+		default:
+			names = append(names, line)
+		}
+	}
+	for _, out := range outputs {
+		want = append(want, out.name)
+	}
+	if end != "" || !slices.Equal(names, want) {
+		j.t.Errorf("%s: outputs: got %q, unfinished %q, want %q", what, names, end, want)
+	}
+}
+
+var tags = regexp.MustCompile(`<[^>]*>`)
+
+// wholeSummary checks that a summary has no tag, link, heading or row but ours.
+func wholeSummary(t *testing.T, what, summary string) {
+	t.Helper()
+	for _, tag := range tags.FindAllString(summary, -1) {
+		if !slices.Contains([]string{"<code>", "</code>", "</a>", "<details>", "</details>", "<summary>", "</summary>", "<pre>", "</pre>"}, tag) &&
+			!regexp.MustCompile(`^<a href="https://github.com/acme/web/(commit|compare)/[0-9a-f.]+">$`).MatchString(tag) {
+			t.Errorf("%s: the summary has the tag %s:\n%s", what, tag, summary)
+		}
+	}
+	for _, pair := range [][2]string{{"<details>", "</details>"}, {"<pre>", "</pre>"}, {"<code>", "</code>"}} {
+		if strings.Count(summary, pair[0]) != strings.Count(summary, pair[1]) {
+			t.Errorf("%s: the summary has %s that are not closed:\n%s", what, pair[0], summary)
+		}
+	}
+	columns := map[int]bool{0: true, 3: true, 6: true} // lines of text, rows of what was done, rows of servers
+	for i, line := range strings.Split(summary, "\n") {
+		if strings.HasPrefix(line, "<pre>") { // where nothing but tags counts, and there are none
+			continue
+		}
+		if !columns[strings.Count(line, "|")] || i > 0 && strings.HasPrefix(line, "#") || regexp.MustCompile("[`*@\x00-\x1f]|\\]\\(").MatchString(strings.ReplaceAll(line, "**Hint:**", "")) {
+			t.Errorf("%s: the summary has a line %q", what, line)
+		}
+	}
+}
+
+// evilServer answers a ping with events that say evil in every field, ending with outcome.
+func (j *job) evilServer(n int, outcome deployment.Outcome) string {
+	j.t.Helper()
+	return j.server(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		p := j.verify(body).Pointer()
+		text := rotated(n)
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		w.WriteHeader(http.StatusAccepted)
+		out := json.NewEncoder(w)
+		for i, e := range []deployment.Event{
+			{Step: deployment.Fetch, State: deployment.Progress, Message: evil[n]},
+			{Step: deployment.Step(evil[n]), State: deployment.State(evil[n]), Message: text},
+			{Step: deployment.Check, State: deployment.StepFail, Message: text, Log: evil},
+			{Step: deployment.Check, State: deployment.Heartbeat, Message: text},
+			{Step: deployment.End, State: deployment.Done, Outcome: outcome, Reason: text, Log: append([]string{evil[n], text}, evil[:30]...), Message: text},
+		} {
+			e.N, e.Seq, e.Hash, e.Time, e.App, e.Server, e.Deployment = i+1, p.Seq, p.Release.Hash, text, text, text, text
+			if i == 1 {
+				e.Hash = text
+			}
+			_ = out.Encode(e)
+		}
+	})
+}
+
+// server is a TLS server in the form of the input servers.
+func (j *job) server(handle http.HandlerFunc) string {
+	j.t.Helper()
+	server := httptest.NewTLSServer(handle)
+	j.t.Cleanup(server.Close)
+	return "web-1=" + server.URL + "#sha256=" + ping.Pin(server.Certificate())
+}
+
+func TestAppLogCannotSteerTheRunner(t *testing.T) {
+	t.Run("stream", func(t *testing.T) {
+		j := newJob(t)
+		for n := range evil {
+			e := j.with("version", fmt.Sprint("v", n), "servers", j.evilServer(n, deployment.RolledBack)).run()
+			j.steady(fmt.Sprintf("%q", evil[n]), e)
+			if e.code != deployment.ExitUnwell || !strings.Contains(e.log, "web-1  ") || !strings.Contains(e.log, "::error::web-1: rolled-back: ") {
+				t.Fatalf("%q: got exit %d, want 3 and the app's lines:\n%s", evil[n], e.code, e.log)
+			}
+		}
+	})
+	t.Run("outcome", func(t *testing.T) {
+		j := newJob(t)
+		for n := range evil[:20] {
+			j.steady(evil[n], j.with("version", fmt.Sprint("v", n), "servers", j.evilServer(n, deployment.Outcome(evil[n]))).run())
+		}
+	})
+	t.Run("receipt", func(t *testing.T) {
+		j := newJob(t)
+		if e := j.run(); e.code != 0 {
+			t.Fatal(e.log)
+		}
+		path := filepath.Join(j.bucket, release.ReceiptKey("web", "production", "web-1"))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for n := range evil {
+			text := rotated(n)
+			c := deployment.Receipt{Type: deployment.ReceiptType, App: "web", Environment: "production", Server: "web-1",
+				AgentVersion: text, Seen: text, Held: text, Status: "refused " + text, Pointer: deployment.ReceiptPointer{Seq: 1, Hash: text},
+				Live: deployment.ReceiptLive{Seq: 1, Hash: text, Since: text},
+				Deployment: &deployment.Record{ID: text, Seq: 1, Hash: text, Outcome: deployment.Outcome([]string{"rolled-back", text}[n%2]), Reason: text, Started: text,
+					Events: []deployment.Event{{N: 1, Step: deployment.Step(text), State: deployment.State(text), Message: text, Outcome: "rolled-back", Reason: text, Log: evil}}}}
+			data, err := json.Marshal(c)
+			if err == nil {
+				err = os.WriteFile(path, data, 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := j.with("command", "status", "path", "").run()
+			j.steady(fmt.Sprintf("status %q", evil[n]), e)
+			if n < 5 {
+				j.steady(fmt.Sprintf("wait %q", evil[n]), j.with("version", "v1", "expect-servers", "web-1", "wait-timeout", "1s").run())
+			}
+		}
+	})
+	t.Run("answer to the ping", func(t *testing.T) {
+		j := newJob(t)
+		for n := 0; n < len(evil); n += 13 {
+			servers := j.server(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", "https://boom.example/::error::boom")
+				w.WriteHeader([]int{400, 302, 404, 418}[n/13])
+				_, _ = io.WriteString(w, rotated(n))
+			})
+			j.steady(fmt.Sprintf("%q", evil[n]), j.with("version", fmt.Sprint("v", n), "servers", servers, "wait-timeout", "1s").run())
+		}
+	})
+	t.Run("commit, actor, reason and ref", func(t *testing.T) {
+		j := newJob(t)
+		for n := range evil {
+			text := rotated(n)
+			j.event(map[string]any{"head_commit": map[string]any{"id": sha, "message": text, "timestamp": "2026-11-23T13:06:43+01:00"}, "sender": map[string]any{"login": text}})
+			c := j.with("reason", strings.TrimSpace(strings.ReplaceAll(evil[n], "\n", " ")), "GITHUB_ACTOR", text, "GITHUB_REF", text)
+			j.steady(fmt.Sprintf("deploy %q", evil[n]), c.run())
+			if n%10 == 0 { // what it wrote into the pointer comes back
+				j.with("version", fmt.Sprint("v", n), "message", "m").run()
+				for _, command := range []string{"rollback", "status"} {
+					j.steady(fmt.Sprintf("%s %q", command, evil[n]), j.with("command", command, "path", "").run())
+				}
+			}
+		}
+	})
+	t.Run("names of files", func(t *testing.T) {
+		j := newJob(t)
+		for i, name := range evil {
+			if name = strings.NewReplacer("/", "_", "\x00", "").Replace(name); name != "" && len(name) < 200 {
+				j.write(filepath.Join("dist", fmt.Sprint(name, i)), "x")
+			}
+		}
+		j.steady("dry run", j.with("dry-run", "true").run())
+		j.steady("deploy", j.run())
+	})
+	t.Run("answers of GitHub and of the store", func(t *testing.T) {
+		j := newJob(t)
+		for n := 0; n < len(evil); n += 3 {
+			text := rotated(n)
+			hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader([]int{422, 403, 404}[n%3])
+				_ = json.NewEncoder(w).Encode(map[string]any{"message": text, "errors": []map[string]string{{"field": text, "code": text, "message": text}}})
+			}))
+			j.steady(fmt.Sprintf("GitHub %q", evil[n]), j.with("version", fmt.Sprint("v", n), "GITHUB_API_URL", hub.URL, "github-token", "***").run())
+			hub.Close()
+			t.Setenv("AWS_ACCESS_KEY_ID", "id")
+			t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+			store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", "https://boom.example/::error::boom")
+				w.WriteHeader([]int{400, 307, 403}[n%3])
+				_, _ = fmt.Fprintf(w, "<Error><Code>%s</Code><Message><![CDATA[%s]]></Message></Error>", "Boom", strings.ReplaceAll(text, "]]>", ""))
+			}))
+			j.steady(fmt.Sprintf("store %q", evil[n]), j.with("bucket", "s3://deploys?region=x&endpoint="+store.URL).run())
+			store.Close()
+		}
+	})
+}
+
+// What is masked is hidden wherever the same characters occur, and is missing from the outputs of the job: so only what is
+// secret is masked, first of all, and neither hashes nor names are.
+func TestMasksSecretsAndNothingElse(t *testing.T) {
+	j := newJob(t)
+	secrets := map[string]string{"ping-token": "the-ping-token", "github-token": "the-github-token", "AWS_SECRET_ACCESS_KEY": "the-secret-access-key",
+		"AWS_SESSION_TOKEN": "the-session-token", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "the-request-token"}
+	c := j.with("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE", "AWS_REGION", "eu-west-3", "GITHUB_REPOSITORY", "")
+	want := []string{j.key.Reveal()}
+	for name, value := range secrets {
+		c = c.with(name, value)
+		want = append(want, value)
+	}
+	e := c.run()
+	var got []string
+	commands := obeyed(e.log)
+	for i, command := range commands {
+		if command.name == "add-mask" {
+			got = append(got, command.data)
+			if i != len(got)-1 {
+				t.Errorf("a mask comes after %+v", commands[i-1])
+			}
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("masked: got %q, want %q", got, want)
+	}
+	if e.code != 0 || !strings.Contains(e.log, sha[:12]) || e.outputs["artifact-sha256"] == "" {
+		t.Errorf("got exit %d, outputs %q:\n%s", e.code, e.outputs, e.log)
+	}
+}
