@@ -301,7 +301,6 @@ func (e *Engine) rewind(seq uint64) (deployment.Result, error) {
 	e.mu.Lock()
 	e.offered = release.Verified{}
 	e.mu.Unlock()
-	e.seen = sighting{}
 	e.clearRetry()
 	e.say("")
 	e.receipt()

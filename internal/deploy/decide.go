@@ -24,11 +24,21 @@ const (
 	staleAfter = 60 * time.Second
 )
 
-// sighting counts the looks in a row that saw the same old payload.
+// sighting counts the looks in a row that saw the same old payload. It is part of the state: an agent that is started for
+// every look counts them too.
 type sighting struct {
-	digest string
-	looks  int
-	first  time.Time
+	Digest string    `json:"digest"`
+	Looks  int       `json:"looks"`
+	First  time.Time `json:"first"`
+}
+
+// again is the sighting after one more look, which saw the payload.
+func (s sighting) again(digest string, now time.Time) sighting {
+	if s.Digest != digest || s.First.After(now) { // or the clock was put back
+		return sighting{Digest: digest, Looks: 1, First: now.UTC().Round(0)}
+	}
+	s.Looks++
+	return s
 }
 
 type decision struct {
@@ -78,7 +88,7 @@ func decideRevert(l *ledger, a accepted, modified time.Time, refused bool, seen 
 		return decision{verdict: refuse, reason: fmt.Sprintf("the pointer went back to seq %d, whose release was never healthy on this server", a.Seq)}
 	case !modified.IsZero() && !l.Modified.IsZero() && !modified.Before(l.Modified):
 		return decision{verdict: follow, revert: true}
-	case seen.digest == a.Digest && seen.looks >= staleLooks && now.Sub(seen.first) >= staleAfter:
+	case seen.Digest == a.Digest && seen.Looks >= staleLooks && now.Sub(seen.First) >= staleAfter:
 		return decision{verdict: follow, revert: true}
 	default:
 		return decision{verdict: wait, reason: fmt.Sprintf("the pointer shows seq %d, older than what is followed; looking again before believing it", a.Seq)}

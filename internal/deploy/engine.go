@@ -68,7 +68,6 @@ type Engine struct {
 	etag    string           // of the last pointer that was verified
 	last    release.Verified // that pointer
 	lastMod time.Time
-	seen    sighting
 	errs    int       // looks in a row that failed
 	retryAt time.Time // when a failed deployment may be tried again
 	retries int
@@ -208,13 +207,16 @@ func (e *Engine) lookAndAct(ctx context.Context) (deployment.Outcome, error) {
 		return "", err
 	}
 	now := time.Now()
-	if v.Digest() != e.seen.digest {
-		e.seen = sighting{digest: v.Digest(), first: now}
-	}
-	e.seen.looks++
-	d := decide(&e.state, v, modified, e.RevertsRefused, e.seen, now)
+	seen := e.state.Seen.again(v.Digest(), now)
+	d := decide(&e.state, v, modified, e.RevertsRefused, seen, now)
 	if d.verdict != wait {
-		e.seen = sighting{}
+		seen = sighting{}
+	}
+	if seen != e.state.Seen {
+		if err := e.change(func(l *ledger) { l.Seen = seen }); err != nil {
+			e.say("cannot write the state: " + err.Error())
+			return "", err
+		}
 	}
 	switch d.verdict {
 	case wait:

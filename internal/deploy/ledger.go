@@ -22,6 +22,7 @@ type ledger struct {
 	HighSeq  uint64     `json:"high_seq"`           // highest seq ever followed; raised before anything is activated
 	Followed string     `json:"followed,omitempty"` // payload digest of the pointer now followed
 	Modified time.Time  `json:"modified,omitzero"`  // its Last-Modified in the bucket, zero if it came by ping
+	Seen     sighting   `json:"seen,omitzero"`      // of a pointer that may be a stale read
 	Settled  bool       `json:"settled,omitempty"`  // its deployment has ended: nothing to do until another payload arrives
 	Accepted []accepted `json:"accepted,omitempty"` // oldest first
 	Override string     `json:"override,omitempty"` // payload digest that a command on this server suppresses
@@ -132,7 +133,7 @@ func (l *ledger) rewind(seq uint64) (forgotten int) {
 		delete(ids, a.ID)
 	}
 	forgotten = len(l.Accepted) - len(kept)
-	l.Accepted, l.HighSeq = kept, seq
+	l.Accepted, l.HighSeq, l.Seen = kept, seq, sighting{}
 	l.Trail = slices.DeleteFunc(l.Trail, func(id string) bool { return ids[id] })
 	if l.followed() == (accepted{}) {
 		// Modified stays: it still tells a restored pointer from a stale read of an older one.

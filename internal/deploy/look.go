@@ -13,7 +13,7 @@ import (
 // pause is how long to wait for the next look: the interval give or take a fifth, after errors a random time up to a
 // ceiling that doubles to five minutes.
 func (e *Engine) pause(err error) time.Duration {
-	if e.seen.looks > 0 {
+	if e.state.Seen.Looks > 0 {
 		return min(e.Poll, staleAfter/(staleLooks-1))
 	}
 	if err != nil && !errors.Is(err, release.ErrVerify) && !absent(err) {
