@@ -142,6 +142,8 @@ func (o Options) once(ctx context.Context, settings config.Settings, log *slog.L
 			if h := hint(err); h != "" {
 				fmt.Fprintf(o.Stdout, "%s: hint: %s\n", one.Key, h)
 			}
+		case outcome == "":
+			fmt.Fprintf(o.Stdout, "%s: %s\n", one.Key, one.receipt().Status)
 		default:
 			r := one.receipt()
 			line := fmt.Sprintf("%s: %s %s", one.Key, outcome, release.ShortHash(r.Pointer.Hash))
