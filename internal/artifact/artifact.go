@@ -61,9 +61,10 @@ const (
 	maxFrame   = 8 << 20 // bytes of content of one frame
 	maxWindow  = 8 << 20 // zstd window of archives made by others
 	maxIndex   = 16 << 20
-	maxPath    = 1024 // bytes
-	maxName    = 255  // bytes of one path component
-	maxDepth   = 64   // path components
+	maxNames   = 16 << 20 // bytes of the names and targets of all entries, which are held in memory
+	maxPath    = 1024     // bytes
+	maxName    = 255      // bytes of one path component
+	maxDepth   = 64       // path components
 )
 
 // ErrSource marks errors of Pack, List and VersionFile whose cause is what was to be packed (a missing or empty

@@ -82,6 +82,9 @@ func (s *stage) entry(h *tar.Header, content io.Reader) error {
 	if s.entries++; s.entries > s.maxEntries {
 		return refuse(name, "more than the %d entries that there may be", s.maxEntries)
 	}
+	if s.names += int64(len(name) + len(h.Linkname)); s.names > maxNames {
+		return refuse(name, "the names of all entries have more than %d bytes", maxNames)
+	}
 	if err := s.count(name, h); err != nil {
 		return err
 	}

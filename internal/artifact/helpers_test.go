@@ -18,12 +18,9 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"go.uber.org/goleak"
 
 	"github.com/towline/towline/internal/release"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // writeTree makes files from a map: a path ending in "/" is a directory, content "-> x" a symlink, "+x text" executable.
 func writeTree(t testing.TB, files map[string]string) string {

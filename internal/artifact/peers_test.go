@@ -2,11 +2,7 @@ package artifact
 
 import (
 	"bytes"
-	"compress/bzip2"
 	"context"
-	"encoding/base64"
-	"errors"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -92,53 +88,6 @@ func TestPlainTarWrites(t *testing.T) {
 			t.Errorf("DigestTree = %s, %v, want %s", got, err, tree.Digest)
 		}
 	}
-}
-
-// goroot is where the toolchain that runs the tests keeps its sources.
-func goroot(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command("go", "env", "GOROOT").Output()
-	must(t, err)
-	return strings.TrimSpace(string(out))
-}
-
-// Archives made to break out, Go's own and others where they are found: refused, or unpacked inside.
-func TestHostileArchives(t *testing.T) {
-	var files []string
-	for _, pattern := range []string{
-		filepath.Join(goroot(t), "src/archive/tar/testdata/*.tar*"),
-		"../../../shared/corpora/*/*.tar",
-	} {
-		found, err := filepath.Glob(pattern)
-		must(t, err)
-		files = append(files, found...)
-	}
-	refused := 0
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		must(t, err)
-		switch filepath.Ext(file) {
-		case ".base64":
-			data, err = io.ReadAll(base64.NewDecoder(base64.StdEncoding, bytes.NewReader(data)))
-		case ".bz2":
-			data, err = io.ReadAll(bzip2.NewReader(bytes.NewReader(data)))
-		}
-		must(t, err)
-		root, tree, err := unpackPlain(t, data, UnpackOptions{MaxBytes: 64 << 20})
-		checkContained(t, root)
-		if err != nil {
-			refused++
-			if !errors.Is(err, release.ErrVerify) {
-				t.Errorf("%s: err = %v, want ErrVerify", file, err)
-			}
-		} else if got, err := DigestTree(root, nil); err != nil || got != tree.Digest {
-			t.Errorf("%s: DigestTree = %s, %v, want %s", file, got, err, tree.Digest)
-		}
-	}
-	if len(files) == 0 {
-		parts.Skip(t, "Go's source tree with src/archive/tar/testdata")
-	}
-	t.Logf("%d of %d archives refused", refused, len(files))
 }
 
 // Whatever tree can be packed comes back the same, by both ways of reading and in both formats.

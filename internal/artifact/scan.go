@@ -106,7 +106,11 @@ func walk(ctx context.Context, root *os.Root, start string, o PackOptions) ([]En
 		return nil, unfit(o.Dir, "%d entries, at most %d are accepted; exclude what need not be deployed", len(w.tree), MaxEntries)
 	}
 	entries := slices.SortedFunc(maps.Values(w.tree), func(a, b Entry) int { return comparePaths(a.Path, b.Path) })
+	names := 0
 	for _, e := range entries {
+		if names += len(e.Path) + len(e.Link); names > maxNames {
+			return nil, unfit(o.Dir, "the names of all entries have more than %d bytes; exclude what need not be deployed", maxNames)
+		}
 		if e.Mode&fs.ModeSymlink != 0 {
 			if err := w.checkLink(e); err != nil {
 				return nil, err

@@ -12,6 +12,8 @@ import (
 	"path"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/towline/towline/internal/release"
 )
 
@@ -32,7 +34,7 @@ type stage struct {
 
 	nodes  map[string]node
 	links  []string // symlinks, in the archive's order, made when all else is written
-	folded map[uint64]bool
+	folded map[uint64]struct{}
 	seed   maphash.Seed
 
 	skips   []string
@@ -40,6 +42,7 @@ type stage struct {
 
 	maxBytes, maxEntries int64
 	bytes, entries       int64 // counted
+	names                int64 // bytes of all names and targets
 	wroteBytes           int64
 	dots, caseWarnings   int
 	buf                  []byte
@@ -67,7 +70,7 @@ func newStage(root *os.Root, o UnpackOptions) (*stage, error) {
 		return nil, diskError{fmt.Errorf("unpack: %s is not an empty directory", root.Name())}
 	}
 	s := &stage{
-		root: root, dirs: dirs{root: root}, o: o, nodes: map[string]node{}, folded: map[uint64]bool{},
+		root: root, dirs: dirs{root: root}, o: o, nodes: map[string]node{}, folded: map[uint64]struct{}{},
 		seed: maphash.MakeSeed(), skipped: map[string]bool{}, buf: make([]byte, 128<<10), sum: sha256.New(),
 		skips: cleanSkips(o.Skip),
 	}
@@ -104,8 +107,7 @@ func (s *stage) claim(name string, n node) error {
 		return err
 	}
 	n.listed = true
-	s.put(name, n)
-	return nil
+	return s.put(name, n)
 }
 
 // parents makes the directories above name that no entry has made.
@@ -123,18 +125,25 @@ func (s *stage) parents(name string) error {
 	if err := s.parents(dir); err != nil {
 		return err
 	}
-	s.put(dir, node{mode: fs.ModeDir | 0o755})
+	if err := s.put(dir, node{mode: fs.ModeDir | 0o755}); err != nil {
+		return err
+	}
 	return s.makeDir(dir)
 }
 
-func (s *stage) put(name string, n node) {
+// put notes what stands at name. Directories that no entry lists count too: one name can ask for a whole chain of them.
+func (s *stage) put(name string, n node) error {
 	s.nodes[name] = n
-	key := maphash.String(s.seed, strings.ToLower(name))
-	if s.folded[key] && !n.mode.IsDir() && s.caseWarnings < maxCaseWarnings {
-		s.caseWarnings++
-		s.warn(fmt.Sprintf("%s differs from another name only in case", name))
+	if int64(len(s.nodes)) > s.maxEntries {
+		return refuse(name, "more than the %d files, directories and symlinks that there may be", s.maxEntries)
 	}
-	s.folded[key] = true
+	key := maphash.String(s.seed, strings.ToLower(norm.NFC.String(name)))
+	if _, met := s.folded[key]; met && !n.mode.IsDir() && s.caseWarnings < maxCaseWarnings {
+		s.caseWarnings++
+		s.warn(fmt.Sprintf("%s differs from another name only in case or in how its letters are composed", name))
+	}
+	s.folded[key] = struct{}{}
+	return nil
 }
 
 func (s *stage) mkdir(name string) error {
