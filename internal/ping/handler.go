@@ -91,7 +91,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// The server watches for the peer's hanging up by reading: no deadline may end that.
 	_ = control.SetReadDeadline(time.Time{})
 
-	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		token = ""
+	}
 	answer, err := h.options.Ring(r.Context(), body, token)
 	switch {
 	case errors.Is(err, ErrRefused):
