@@ -23,7 +23,7 @@ import (
 // goodUnit is one that there is nothing to say about.
 func goodUnit() service.Description {
 	return service.Description{
-		Unit: "shop.service", LoadState: "loaded", ActiveState: "inactive", FileState: "enabled", User: "shop", Type: "exec",
+		Unit: "shop.service", Name: "shop.service", Files: []string{"/etc/systemd/system/shop.service"}, LoadState: "loaded", ActiveState: "inactive", FileState: "enabled", User: "shop", Type: "exec",
 		WorkingDirectory: "/srv/shop/current",
 		Programs:         []service.Program{{Setting: "ExecStart", Path: "/usr/bin/node", Argv: []string{"/usr/bin/node", "server.js"}}},
 		Restart:          "always", RestartDelay: 3 * time.Second, StartLimit: 10 * time.Second, StartBurst: 5, OnLimit: "none", OnFailure: "none",
@@ -70,6 +70,8 @@ func TestJudge(t *testing.T) {
 		{"SupplementaryGroups=", unit(func(d *service.Description) { d.Groups = []string{"adm", "towline"} }), refusal, "runs in group towline", false},
 		{"docker", func(_ *service.Description, a *account) { a.groups = append(a.groups, "docker") }, warning, "as good as root", false},
 		{"absent", unit(func(d *service.Description) { d.LoadState = "not-found" }), refusal, "write /etc/systemd/system/shop.service first", false},
+		{"alias", unit(func(d *service.Description) { d.Name = "web.service" }), refusal, "write unit: web.service", false},
+		{"unit file of the app's", unit(func(d *service.Description) { d.Files = []string{"/srv/shop/releases/1-abc/shop.service"} }), refusal, "lies in the app's directory", true},
 		{"masked", unit(func(d *service.Description) { d.LoadState = "masked" }), refusal, "unmask", false},
 		{"bad", unit(func(d *service.Description) { d.LoadState = "bad-setting" }), refusal, "systemd-analyze verify", false},
 		{"elsewhere", unit(func(d *service.Description) { d.WorkingDirectory = "/opt/shop" }), warning, "does not mention /srv/shop/current", false},
@@ -120,7 +122,7 @@ func machine(t *testing.T, apps string) (*granting, *bytes.Buffer) {
 		p: &program{env: Env{Stdout: out, Stderr: out}, config: path}, root: filepath.Join(dir, "root"),
 		inspect: func(_ context.Context, unit string) (service.Description, error) {
 			d := goodUnit()
-			d.Unit = unit
+			d.Unit, d.Name = unit, unit
 			if unit == grant.AgentUnit {
 				d.ActiveState = "active"
 			}

@@ -113,6 +113,10 @@ func judge(d service.Description, who account, dir string, allowRoot bool) []fin
 		say(refusal, "systemd cannot load %s (%s): systemd-analyze verify %s", d.Unit, d.LoadState, d.Unit)
 		return out
 	}
+	if d.Name != d.Unit {
+		say(refusal, "%s is only another name of %s, by which the agent's right goes: write unit: %s", d.Unit, d.Name, d.Name)
+		return out
+	}
 	if d.DynamicUser {
 		say(refusal, "%s has DynamicUser=yes: nothing can belong to a user that comes and goes; give it a user of its own with User=", d.Unit)
 		return out
@@ -139,6 +143,12 @@ func judge(d service.Description, who account, dir string, allowRoot bool) []fin
 			say(reach, "%s=%s%s of %s runs with more rights than its user and reaches into %s, where releases lie: "+
 				"whoever signs a release gets these rights; put it into a unit of its own, away from there%s",
 				p.Setting, p.Prefix, strings.Join(p.Argv, " "), d.Unit, dir, override)
+		}
+	}
+	for _, file := range d.Files {
+		if strings.HasPrefix(file, dir+"/") {
+			say(reach, "%s of %s lies in the app's directory: a release could write User=root into it; copy it to /etc/systemd/system%s",
+				file, d.Unit, override)
 		}
 	}
 	judgePlace(d, dir, say)

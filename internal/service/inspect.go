@@ -16,8 +16,10 @@ type Description struct {
 	LoadState   string // loaded, not-found, masked, bad-setting, error
 	ActiveState string
 	FileState   string // enabled, disabled, static, …; empty where there is no file
-	Path        string // of the unit file; empty where there is none
-	Stale       bool   // a file changed on disk since systemd has read it
+	Name        string // the unit's own; another one than Unit where that is an alias
+	// Files are the unit file and its drop-ins, links followed.
+	Files []string
+	Stale bool // a file changed on disk since systemd has read it
 
 	User, Group string // as written; empty where nothing is
 	Groups      []string
@@ -81,9 +83,21 @@ func describeUnit(unit string, props map[string]any) Description {
 	}
 	burst, _ := props["StartLimitBurst"].(uint32)
 	groups, _ := props["SupplementaryGroups"].([]string)
+	var files []string
+	drops, _ := props["DropInPaths"].([]string)
+	for _, path := range append([]string{text("FragmentPath")}, drops...) {
+		if path == "" {
+			continue
+		}
+		// A unit file may be a link to one that comes with the app.
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		}
+		files = append(files, path)
+	}
 	d := Description{
 		Unit: unit, LoadState: text("LoadState"), ActiveState: text("ActiveState"), FileState: text("UnitFileState"),
-		Path: text("FragmentPath"), Stale: flag("NeedDaemonReload"),
+		Name: text("Id"), Files: files, Stale: flag("NeedDaemonReload"),
 		User: text("User"), Group: text("Group"), Groups: groups, DynamicUser: flag("DynamicUser"),
 		// An exclamation mark is systemd's sign for "may be missing".
 		Type: text("Type"), WorkingDirectory: strings.TrimPrefix(text("WorkingDirectory"), "!"),
