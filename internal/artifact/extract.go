@@ -53,11 +53,14 @@ func extract(ctx context.Context, root *os.Root, in *tarStream, o UnpackOptions)
 		if err != nil {
 			return Tree{}, fmt.Errorf("after %d entries: %w", s.entries, err)
 		}
+		if err := in.headers.next(in.n, h.Size); err != nil {
+			return Tree{}, refuse(h.Name, "%w", err)
+		}
 		if err := s.entry(h, tr); err != nil {
 			return Tree{}, err
 		}
 	}
-	if err := in.end(); err != nil {
+	if err := errors.Join(in.headers.end(), in.end()); err != nil {
 		return Tree{}, err
 	}
 	return s.finish()
@@ -116,6 +119,11 @@ func checkHeader(h *tar.Header) (name string, err error) {
 	for key := range h.PAXRecords {
 		if !paxAllowed[key] {
 			return "", refuse(h.Name, "the PAX record %q is not accepted", key)
+		}
+	}
+	for _, key := range []string{"path", "linkpath", "size"} {
+		if value, ok := h.PAXRecords[key]; ok && value == "" {
+			return "", refuse(h.Name, "the PAX record %q is empty, which readers take for different things", key)
 		}
 	}
 	// Two places that give the size, and readers that differ in which they believe, let one archive hold two trees.
@@ -189,10 +197,13 @@ type tarStream struct {
 	limit int64
 	over  func(n int64) bool // a further limit; may be nil
 	eof   bool               // the parser has asked for more than there is
+
+	headers headers
 }
 
 func (t *tarStream) Read(p []byte) (int, error) {
 	n, err := t.r.Read(p)
+	t.headers.observe(p[:n], t.n)
 	t.n += int64(n)
 	if t.n > t.limit {
 		return 0, fmt.Errorf("%w: artifact: the tar stream is longer than %d bytes", release.ErrVerify, t.limit)

@@ -280,5 +280,24 @@ func header(e Entry) ([]byte, error) {
 	if err := tar.NewWriter(&b).WriteHeader(&h); err != nil {
 		return nil, fmt.Errorf("pack %q: %w", e.Path, err)
 	}
+	// The writer leaves out of the header what is not ASCII, since a PAX record says it whole. Some readers take a link
+	// whose header has no target at all for one without.
+	if own := b.Len() - 512; e.Link != "" && b.Bytes()[own+157] == 0 {
+		return withTarget(b.Bytes(), own), nil
+	}
 	return b.Bytes(), nil
+}
+
+// withTarget puts a stand-in for a link's target into the header at offset own, and its checksum right.
+func withTarget(b []byte, own int) []byte {
+	b[own+157] = '-'
+	sum := 0
+	for i, c := range b[own : own+512] {
+		if i >= 148 && i < 156 {
+			c = ' '
+		}
+		sum += int(c)
+	}
+	copy(b[own+148:own+156], fmt.Sprintf("%06o\x00 ", sum))
+	return b
 }
