@@ -240,7 +240,9 @@ func (g *granting) mayWrite(name string) error {
 		return usagef("%w", err)
 	}
 	if g.euid != 0 && !g.dryRun {
-		return &fault{err: errors.New("only root may grant rights"), hint: "use sudo; --dry-run shows what it would do", code: deployment.ExitUsage}
+		return &fault{
+			err: errors.New("only root may grant rights"), hint: "use sudo; --dry-run shows what it would do", code: deployment.ExitUsage,
+		}
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func (g *granting) plan(ctx context.Context, settings config.Settings, c config.
 	findings := []finding{}
 	agent, err := g.account(agentUser, "")
 	if err != nil {
-		return app, nil, &fault{err: err, code: deployment.ExitUsage, hint: "make it: useradd --system --home-dir /var/lib/towline --shell /usr/sbin/nologin " + agentUser}
+		return app, nil, &fault{err: err, code: deployment.ExitUsage, hint: makeUser("/var/lib/towline", agentUser)}
 	}
 	if slices.ContainsFunc(settings.Apps, func(a config.App) bool { return a.Unit != "" }) {
 		version, able, err := g.polkit(ctx)
@@ -55,7 +55,8 @@ func (g *granting) plan(ctx context.Context, settings config.Settings, c config.
 		}
 		if !able {
 			app.AsRoot = true
-			agent, findings = account{Owner: grant.Owner{User: "root", Group: "root"}, gids: []int{0}}, append(findings, finding{warning, asRoot(version)})
+			agent = account{Owner: grant.Owner{User: "root", Group: "root"}, gids: []int{0}}
+			findings = append(findings, finding{warning, asRoot(version)})
 		}
 	}
 	app.Agent, app.User = agent.Owner, agent.Owner
@@ -78,12 +79,16 @@ func (g *granting) plan(ctx context.Context, settings config.Settings, c config.
 	var who account
 	if unit.LoadState == "loaded" && !unit.DynamicUser {
 		if who, err = g.account(name, unit.Group); err != nil {
-			return app, nil, &fault{err: fmt.Errorf("%s has User=%s: %w", c.Unit, name, err), code: deployment.ExitUsage,
-				hint: "make it: useradd --system --home-dir " + c.Dir + " --shell /usr/sbin/nologin " + name}
+			err = fmt.Errorf("%s has User=%s: %w", c.Unit, name, err)
+			return app, nil, &fault{err: err, code: deployment.ExitUsage, hint: makeUser(c.Dir, name)}
 		}
 	}
 	app.User, app.Groups = who.Owner, who.gids
 	return app, append(findings, judge(unit, who, c.Dir, g.allowRoot)...), nil
+}
+
+func makeUser(home, name string) string {
+	return "make it: useradd --system --home-dir " + home + " --shell /usr/sbin/nologin " + name
 }
 
 func asRoot(version string) string {
@@ -134,7 +139,8 @@ func judge(d service.Description, who account, dir string, allowRoot bool) []fin
 		say(reach, "%s has User=%s, which is root: whoever signs a release is root on this server; "+
 			"give it a user of its own%s", d.Unit, d.User, override)
 	case who.User == agentUser:
-		say(refusal, "%s has User=%s, as the agent: the app could change its releases and command the agent; give it a user of its own", d.Unit, d.User)
+		say(refusal, "%s has User=%s, as the agent: the app could change its releases and command the agent; "+
+			"give it a user of its own", d.Unit, d.User)
 	default:
 		judgeGroups(d, who, say)
 	}
@@ -206,7 +212,8 @@ func judgePlace(d service.Description, dir string, say sayer) {
 func judgeManners(d service.Description, say sayer) {
 	switch d.Type {
 	case "simple":
-		say(advice, "Type=simple of %s has started before its program is known to exist; Type=exec tells at once, Type=notify when it is ready", d.Unit)
+		say(advice, "Type=simple of %s has started before its program is known to exist; Type=exec tells at once, "+
+			"Type=notify when it is ready", d.Unit)
 	case "oneshot":
 		say(warning, "Type=oneshot of %s: an app that ends is not found healthy; a unit that stays up has Type=exec", d.Unit)
 	}
@@ -220,7 +227,8 @@ func judgeManners(d service.Description, say sayer) {
 	}
 	for _, a := range []struct{ setting, value string }{{"StartLimitAction", d.OnLimit}, {"FailureAction", d.OnFailure}} {
 		if a.value != "" && a.value != "none" {
-			say(warning, "%s=%s of %s: a release that crashes does that to the whole server, before it can be taken back", a.setting, a.value, d.Unit)
+			say(warning, "%s=%s of %s: a release that crashes does that to the whole server, before it can be taken back",
+				a.setting, a.value, d.Unit)
 		}
 	}
 	if d.FileState == "disabled" {

@@ -128,7 +128,8 @@ func (p Plan) Apply(done func(Change)) error {
 }
 
 // Add plans what the app lacks. root is put before every path; it is empty on a real machine. An error says what stands in
-// the way: a place that the app could reach, two filesystems, a file that somebody else wrote, a program that cannot be named.
+// the way: a place that the app could reach, two filesystems, a file that somebody else wrote, a program that cannot be
+// named.
 func Add(root string, app App) (Plan, error) {
 	if err := app.check(); err != nil {
 		return Plan{}, err
@@ -184,7 +185,8 @@ func Remove(root, key string) (Plan, error) {
 
 // check refuses what cannot be written down safely.
 func (a App) check() error {
-	if !filepath.IsAbs(a.Dir) || filepath.Clean(a.Dir) != a.Dir || a.Dir == "/" || strings.TrimSpace(a.Dir) != a.Dir || !text(a.Dir) {
+	clean := filepath.IsAbs(a.Dir) && filepath.Clean(a.Dir) == a.Dir && strings.TrimSpace(a.Dir) == a.Dir
+	if !clean || a.Dir == "/" || !text(a.Dir) {
 		return fmt.Errorf("app directory %q: want an absolute path without control characters or spaces around it", a.Dir)
 	}
 	for _, p := range a.programs() {

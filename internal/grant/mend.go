@@ -20,7 +20,8 @@ func (t tree) mend(plan *Plan) error {
 		if count == 0 {
 			continue
 		}
-		c := Change{Action: Give, Path: t.app.Dir + "/" + place + "/*", Detail: fmt.Sprintf("of %s, writable for nobody else: %d of them", t.app.Agent.User, count)}
+		c := Change{Action: Give, Path: t.app.Dir + "/" + place + "/*"}
+		c.Detail = fmt.Sprintf("of %s, writable for nobody else: %d of them", t.app.Agent.User, count)
 		if place == "lock" {
 			c.Path, c.Detail = t.app.Dir+"/lock", "of "+t.app.Agent.User
 		}

@@ -72,7 +72,8 @@ func (t tree) plan() (Plan, error) {
 		switch {
 		case err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK && strings.HasPrefix(n.path, "shared/"):
 			linked = n.path
-			plan.Changes = append(plan.Changes, Change{Action: Keep, Path: t.show(n), Detail: "a symbolic link; see to what it leads to yourself"})
+			plan.Changes = append(plan.Changes,
+				Change{Action: Keep, Path: t.show(n), Detail: "a symbolic link; see to what it leads to yourself"})
 			continue
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return plan, fmt.Errorf("%s: %w", t.show(n), err)
@@ -80,7 +81,8 @@ func (t tree) plan() (Plan, error) {
 			if n.path == "" {
 				device = st.Dev
 			} else if st.Dev != device {
-				return plan, fmt.Errorf("%s is on another filesystem than %s, and renames between two are not atomic", t.show(n), t.app.Dir)
+				return plan, fmt.Errorf("%s is on another filesystem than %s, and renames between two are not atomic",
+					t.show(n), t.app.Dir)
 			}
 		}
 		c, err := t.change(n, st, err == nil)
@@ -110,7 +112,8 @@ func (t tree) change(n node, st unix.Stat_t, there bool) (Change, error) {
 	case kind == unix.S_IFLNK:
 		return c, fmt.Errorf("%s is a symbolic link: want the directory itself", t.show(n))
 	case n.file && kind == unix.S_IFDIR:
-		return c, fmt.Errorf("%s is a directory; write shared: [%s/] if it is meant to be one", t.show(n), strings.TrimPrefix(n.path, "shared/"))
+		return c, fmt.Errorf("%s is a directory; write shared: [%s/] if it is meant to be one",
+			t.show(n), strings.TrimPrefix(n.path, "shared/"))
 	case !n.file && kind != unix.S_IFDIR:
 		return c, fmt.Errorf("%s is not a directory", t.show(n))
 	}
