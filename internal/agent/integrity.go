@@ -21,7 +21,7 @@ type integrity struct {
 }
 
 // Compare implements deploy.Integrity.
-func (i integrity) Compare(ctx context.Context, name, digest string, shared []string) (sound bool, differ []deployment.Difference, err error) {
+func (i integrity) Compare(ctx context.Context, name, digest string, shared []string) (bool, []deployment.Difference, error) {
 	if !i.dir.Has(name) { // a link in its place is not it, wherever it leads
 		return false, nil, fmt.Errorf("release %s: %w", name, fs.ErrNotExist)
 	}

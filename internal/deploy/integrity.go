@@ -200,7 +200,8 @@ func (e *Engine) verifications(found []finding) []deployment.Verification {
 		case t.ID == "":
 			v.State, v.Reason = deployment.Unknown, "this agent did not put it there"
 		case t.Digest == "":
-			v.State, v.Reason = deployment.Unknown, "it was found here by recover, or made by an older agent, and nothing says what was unpacked"
+			v.State = deployment.Unknown
+			v.Reason = "recover found it here, or an older agent made it, and nothing says what was unpacked"
 		case i < 0:
 			continue // made since
 		case found[i].err != nil && t.Drift == nil:
