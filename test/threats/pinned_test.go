@@ -39,8 +39,8 @@ func unpinned(text string) (bad []string, seen int) {
 // A tag can be moved to other code by whoever takes over an action; a commit cannot.
 func TestThirdPartyActionsArePinned(t *testing.T) {
 	for text, want := range map[string]int{
-		"- uses: actions/checkout@v4":    1,
-		"  uses: actions/checkout@main ": 1,
+		"- uses: actions/checkout@v4":                                                1,
+		"  uses: actions/checkout@main ":                                             1,
 		"- uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683 # v4.2.2": 0,
 		"- uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683":          1,
 		"- uses: \"actions/checkout@11bd719\"":                                       1,
