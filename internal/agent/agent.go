@@ -22,7 +22,6 @@ import (
 
 	"github.com/towline/towline/internal/agent/outbox"
 	"github.com/towline/towline/internal/agent/port"
-	"github.com/towline/towline/internal/agent/secret"
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/ping"
@@ -80,15 +79,15 @@ func open(s config.Settings, log *slog.Logger, passed []net.Listener) (*Agent, e
 // build makes an agent without sockets. release gives back what it took.
 func build(s config.Settings, log *slog.Logger) (*Agent, error) {
 	a := &Agent{settings: s, log: log, started: time.Now(), patience: requestTime, subscribers: map[int]func(string, deployment.Event){}}
-	secrets := secret.Store{Credentials: os.Getenv("CREDENTIALS_DIRECTORY")}
+	files := secrets(s)
 	if s.PingToken != "" {
-		token, err := secrets.Line(s.PingToken)
+		token, err := files.Line(s.PingToken)
 		if err != nil {
 			return nil, secretError("ping_token_file", err)
 		}
 		a.token = token
 	}
-	store, receiptStore, err := openBuckets(s, secrets, log)
+	store, receiptStore, err := openBuckets(s, files, log)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
+	"syscall"
 
 	"github.com/towline/towline/internal/agent/port"
 	"github.com/towline/towline/internal/agent/secret"
@@ -15,6 +18,23 @@ import (
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/ping"
 )
+
+// secrets is where this process finds secrets. What root looks at may belong to the user that the agent runs as otherwise:
+// whom the state belongs to, or who has the package's name.
+func secrets(s config.Settings) secret.Store {
+	store := secret.Store{Credentials: os.Getenv("CREDENTIALS_DIRECTORY"), Owner: os.Geteuid()}
+	if store.Owner != 0 {
+		return store
+	}
+	if info, err := os.Stat(s.State); err == nil {
+		store.Owner = int(info.Sys().(*syscall.Stat_t).Uid)
+	} else if u, err := user.Lookup(agentName); err == nil {
+		if uid, err := strconv.Atoi(u.Uid); err == nil {
+			store.Owner = uid
+		}
+	}
+	return store
+}
 
 // secretError says which key of the settings names a secret that cannot be had.
 func secretError(key string, err error) error {
@@ -27,12 +47,12 @@ func secretError(key string, err error) error {
 
 // openBuckets opens the bucket that releases come from, and the one that receipts go to. It asks nobody: an error is one
 // of the settings.
-func openBuckets(s config.Settings, secrets secret.Store, log *slog.Logger) (releases, receipts bucket.Bucket, err error) {
+func openBuckets(s config.Settings, files secret.Store, log *slog.Logger) (releases, receipts bucket.Bucket, err error) {
 	o := bucket.Options{URL: s.Bucket, Log: log}
 	if c := s.Credentials; c != (config.Credentials{}) {
 		var idErr, secretErr error
-		o.AccessKeyID, idErr = secrets.Line(c.AccessKeyID)
-		o.SecretAccessKey, secretErr = secrets.Line(c.SecretAccessKey)
+		o.AccessKeyID, idErr = files.Line(c.AccessKeyID)
+		o.SecretAccessKey, secretErr = files.Line(c.SecretAccessKey)
 		if err := errors.Join(idErr, secretErr); err != nil {
 			return nil, nil, secretError("credentials", err)
 		}
@@ -62,7 +82,7 @@ func certificate(s config.Settings, log *slog.Logger) (*port.Certificate, error)
 			return nil, fmt.Errorf("tls: %w", err)
 		}
 	}
-	c, err := port.Open(secret.Store{Credentials: os.Getenv("CREDENTIALS_DIRECTORY")}, cert, key, log)
+	c, err := port.Open(secrets(s), cert, key, log)
 	if err != nil {
 		return nil, secretError("tls", err)
 	}

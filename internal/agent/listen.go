@@ -32,7 +32,7 @@ const (
 	answerTime     = 10 * time.Second // for one answer that is not a stream
 	requestTime    = 10 * time.Second // for the whole of a stranger's request
 	shutTime       = 2 * time.Second  // for answers under way when the agent stops
-	socketGroup    = "towline"
+	agentName      = "towline"        // of the package's user and group
 )
 
 // listen opens the port and the socket. A port that was passed is taken as it is.
@@ -116,10 +116,10 @@ func listenSocket(path string) (net.Listener, error) {
 
 // openToGroup lets the members of the group towline in, where there is such a group and the agent may say so.
 func openToGroup(path string) error {
-	if g, err := user.LookupGroup(socketGroup); err == nil {
+	if g, err := user.LookupGroup(agentName); err == nil {
 		gid, err := strconv.Atoi(g.Gid)
 		if err != nil {
-			return fmt.Errorf("group %s: id %q is no number", socketGroup, g.Gid)
+			return fmt.Errorf("group %s: id %q is no number", agentName, g.Gid)
 		}
 		if err := os.Chown(path, -1, gid); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err

@@ -45,7 +45,7 @@ func TestARenewedCertificateIsShown(t *testing.T) {
 	write(t, cert, pems[0][0], 0o644)
 	write(t, key, pems[0][1], 0o600)
 	var log bytes.Buffer
-	c, err := Open(secret.Store{}, cert, key, slog.New(slog.NewTextHandler(&log, nil)))
+	c, err := Open(secret.Store{Owner: os.Geteuid()}, cert, key, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,20 +102,20 @@ func TestOpenRefuses(t *testing.T) {
 	write(t, cert, public, 0o644)
 	write(t, key, private, 0o640)
 	log := slog.New(slog.DiscardHandler)
-	if _, err := Open(secret.Store{}, cert, key, log); !errors.As(err, new(*secret.ExposedError)) {
+	if _, err := Open(secret.Store{Owner: os.Geteuid()}, cert, key, log); !errors.As(err, new(*secret.ExposedError)) {
 		t.Errorf("a key that the group may read: got %v", err)
 	}
-	if _, err := Open(secret.Store{}, cert, "key.pem", log); err == nil || !strings.Contains(err.Error(), "LoadCredential=key.pem") {
+	if _, err := Open(secret.Store{Owner: os.Geteuid()}, cert, "key.pem", log); err == nil || !strings.Contains(err.Error(), "LoadCredential=key.pem") {
 		t.Errorf("a credential that was not passed: got %v", err)
 	}
 	if _, err := Open(secret.Store{Credentials: dir}, "cert.pem", "key.pem", log); err != nil {
 		t.Errorf("credentials: got %v", err)
 	}
 	write(t, key, []byte("?"), 0o600)
-	if _, err := Open(secret.Store{}, cert, key, log); err == nil || !strings.Contains(err.Error(), key) {
+	if _, err := Open(secret.Store{Owner: os.Geteuid()}, cert, key, log); err == nil || !strings.Contains(err.Error(), key) {
 		t.Errorf("no key: got %v, want its file named", err)
 	}
-	if _, err := Open(secret.Store{}, cert+"-not", key, log); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Open(secret.Store{Owner: os.Geteuid()}, cert+"-not", key, log); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no certificate: got %v", err)
 	}
 }

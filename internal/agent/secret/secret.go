@@ -24,6 +24,7 @@ const maxSize = 64 << 10
 // Store knows where secrets lie.
 type Store struct {
 	Credentials string // directory of systemd's credentials, $CREDENTIALS_DIRECTORY; empty when there are none
+	Owner       int    // user id, beside root, that files may belong to: that of the agent
 }
 
 // ExposedError says that a file may be read or changed by somebody whom the secret is not for, and how that is mended.
@@ -59,7 +60,7 @@ func (s Store) Read(name string) ([]byte, error) {
 		return nil, err
 	}
 	if !s.handed(path) {
-		if err := closed(path, info); err != nil {
+		if err := s.closed(path, info); err != nil {
 			return nil, err
 		}
 	}
@@ -93,7 +94,7 @@ func (s Store) handed(path string) bool {
 }
 
 // closed is nil when nobody but the agent's user and root can get at the file.
-func closed(path string, info fs.FileInfo) error {
+func (s Store) closed(path string, info fs.FileInfo) error {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return &ExposedError{path, fmt.Sprintf("others than its owner may use it (mode %04o)", mode), "chmod 600 " + path}
 	}
@@ -101,8 +102,8 @@ func closed(path string, info fs.FileInfo) error {
 	if !ok {
 		return fmt.Errorf("%s: whose it is cannot be told: %w", path, fs.ErrInvalid)
 	}
-	if me := os.Geteuid(); stat.Uid != 0 && int(stat.Uid) != me {
-		return &ExposedError{path, "it belongs to " + userName(int(stat.Uid)), "chown " + userName(me) + " " + path}
+	if uid := int(stat.Uid); uid != 0 && uid != s.Owner {
+		return &ExposedError{path, "it belongs to " + userName(uid), "chown " + userName(s.Owner) + " " + path}
 	}
 	return nil
 }

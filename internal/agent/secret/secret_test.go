@@ -34,7 +34,7 @@ func TestFilesMustBeClosed(t *testing.T) {
 		if err := os.Chmod(path, test.mode); err != nil {
 			t.Fatal(err)
 		}
-		got, err := Store{}.Line(path)
+		got, err := Store{Owner: os.Geteuid()}.Line(path)
 		if test.want == "" && (err != nil || got != "abc") || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%.9q, mode %o: got %.9q, %v, want %q", test.text, test.mode, got, err, test.want)
 		}
@@ -59,7 +59,7 @@ func TestFilesOfSomebodyElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := closed(path, info); err != nil {
+	if err := (Store{Owner: os.Geteuid()}).closed(path, info); err != nil {
 		t.Errorf("one's own: %v", err)
 	}
 	if os.Geteuid() != 0 {
@@ -70,6 +70,9 @@ func TestFilesOfSomebodyElse(t *testing.T) {
 	}
 	if _, err := (Store{}).Line(path); err == nil || !strings.Contains(err.Error(), "run chown root "+path) {
 		t.Errorf("another user's: got %v, want chown", err)
+	}
+	if _, err := (Store{Owner: 65534}).Line(path); err != nil {
+		t.Errorf("the agent's, which is another user: %v", err)
 	}
 }
 
