@@ -74,7 +74,7 @@ func newServer(t *testing.T, config func(app, listen string) string, s3 *parts.S
 	for _, name := range []string{"towline", "towline-agent"} {
 		d.CopyIn(t, filepath.Join(bin, name), "/root/"+name, 0o755)
 	}
-	for _, name := range []string{"packaging/towline-agent.service", "packaging/towline.rules", "examples/node-api/nodeapi.service"} {
+	for _, name := range []string{"packaging/towline-agent.service", "examples/node-api/nodeapi.service"} {
 		d.CopyIn(t, filepath.Join(root, name), "/root/"+filepath.Base(name), 0o644)
 	}
 	// The droplet shares the machine's loopback, so the app gets a port of its own.
