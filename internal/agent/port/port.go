@@ -28,7 +28,8 @@ func Passed() ([]net.Listener, error) {
 		if l == nil {
 			err = errors.Join(err, fmt.Errorf("socket %d passed by systemd: want one that listens", i+1))
 		} else if l.Addr().Network() != "tcp" {
-			err = errors.Join(err, fmt.Errorf("socket %d passed by systemd: it is %s %s, want TCP (ListenStream=8422)", i+1, l.Addr().Network(), l.Addr()))
+			err = errors.Join(err, fmt.Errorf("socket %d passed by systemd: it is %s %s, want TCP (ListenStream=8422)",
+				i+1, l.Addr().Network(), l.Addr()))
 		}
 	}
 	if err != nil {
