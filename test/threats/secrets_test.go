@@ -2,6 +2,7 @@ package threats
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -223,8 +224,8 @@ func actions(t *testing.T, s *site, c canaries, key pair, d *daemon) {
 // page is the answer of the agent's socket, which shows more than the port does.
 func (d *daemon) page(route string) string {
 	d.t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) {
-		return net.Dial("unix", d.SocketPath())
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", d.SocketPath())
 	}}}
 	response, err := client.Get("http://agent" + route)
 	d.must(err)
