@@ -21,6 +21,7 @@ func TestDecide(t *testing.T) {
 		return l
 	}
 	sick := func() *ledger { l := base(); l.note(one.Digest(), func(a *accepted) { a.Healthy = false }); return l }
+	pinged := func() *ledger { l := base(); l.accept(three, time.Time{}); return l }
 	expired := func(p *release.Pointer) { p.Expires = "2026-11-23T11:00:00Z" }
 	for name, c := range map[string]struct {
 		l        *ledger
@@ -45,6 +46,8 @@ func TestDecide(t *testing.T) {
 		"older than followed, no date":          {l: base(), v: one, seen: sighting{one.Digest(), 1, at}, want: wait},
 		"restored, never healthy":               {l: sick(), v: one, modified: at.Add(time.Hour), want: refuse, says: "never healthy"},
 		"restored, reverts refused":             {l: base(), v: one, modified: at.Add(time.Hour), refuse: true, want: refuse, says: "reverts are refused"},
+		"older than what came by ping, unmoved": {l: pinged(), v: one, modified: at, seen: sighting{one.Digest(), 9, at.Add(-time.Hour)}, want: refuse, says: "freeze suspected"},
+		"older than what came by ping, written": {l: pinged(), v: one, modified: at.Add(time.Second), seen: sighting{one.Digest(), 5, at.Add(-time.Hour)}, want: follow},
 		"fork":                                  {l: base(), v: never, modified: at.Add(time.Hour), want: refuse, says: "FORK"},
 		"old and unknown":                       {l: &ledger{HighSeq: 9}, v: never, modified: at.Add(time.Hour), want: refuse, says: "never accepted"},
 	} {

@@ -236,7 +236,7 @@ func (e *Engine) again(ctx context.Context, v release.Verified, modified time.Ti
 	s := &e.state
 	if modified.After(s.Modified) {
 		// It came by ping first and now it is known when it was written, or it was written again.
-		if err := e.change(func(l *ledger) { l.Modified = modified }); err != nil {
+		if err := e.change(func(l *ledger) { l.Modified = modified; l.saw(v.Digest(), modified) }); err != nil {
 			return "", err
 		}
 	}

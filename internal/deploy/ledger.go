@@ -38,16 +38,18 @@ type ledger struct {
 
 // accepted is a pointer that was followed once.
 type accepted struct {
-	Seq     uint64             `json:"seq"`
-	Digest  string             `json:"digest"`
-	ID      string             `json:"id"` // identity of its release
-	Hash    string             `json:"hash"`
-	Msg     string             `json:"msg,omitempty"`
-	Date    string             `json:"date,omitempty"`
-	SHA256  string             `json:"sha256,omitempty"`
-	Healthy bool               `json:"healthy,omitempty"` // its release has been live and healthy here
-	Refused bool               `json:"refused,omitempty"` // its artifact failed verification
-	Outcome deployment.Outcome `json:"outcome,omitempty"`
+	Seq    uint64 `json:"seq"`
+	Digest string `json:"digest"`
+	ID     string `json:"id"` // identity of its release
+	Hash   string `json:"hash"`
+	Msg    string `json:"msg,omitempty"`
+	Date   string `json:"date,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
+	// Modified is its newest Last-Modified that was seen in the bucket, zero if it was never seen there.
+	Modified time.Time          `json:"modified,omitzero"`
+	Healthy  bool               `json:"healthy,omitempty"` // its release has been live and healthy here
+	Refused  bool               `json:"refused,omitempty"` // its artifact failed verification
+	Outcome  deployment.Outcome `json:"outcome,omitempty"`
 }
 
 // tree is a complete release directory.
@@ -115,6 +117,7 @@ func (l *ledger) accept(v release.Verified, modified time.Time) {
 		}
 	}
 	l.HighSeq = max(l.HighSeq, p.Seq)
+	l.saw(v.Digest(), modified)
 	l.Followed, l.Modified, l.Settled, l.Override = v.Digest(), modified, false, ""
 }
 
@@ -158,6 +161,15 @@ func (l *ledger) note(digest string, change func(*accepted)) {
 			change(&l.Accepted[i])
 		}
 	}
+}
+
+// saw notes that the bucket showed the accepted payload, written at modified.
+func (l *ledger) saw(digest string, modified time.Time) {
+	l.note(digest, func(a *accepted) {
+		if modified.After(a.Modified) {
+			a.Modified = modified
+		}
+	})
 }
 
 func (l *ledger) healthyOnce(id string) bool {

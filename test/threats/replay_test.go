@@ -149,34 +149,39 @@ func (v *server) firstLook() func() ran {
 // Whoever keeps the newest pointer from a server is found out by the ping, which carries it and is followed, and at last by
 // the expiry of what he goes on showing.
 func TestFreeze(t *testing.T) {
-	t.Run("a ping is ahead of the bucket", func(t *testing.T) {
-		s := newSite(t)
-		key := keygen(t)
-		ci := s.publisher(web, key)
-		ci.released("v1")
-		// The server sees a mirror of the bucket, where artifacts arrive and the pointer stays what it was.
-		mirror := func() {
-			s.must(os.RemoveAll(filepath.Join(s.dir, "mirror/web/releases")))
-			s.must(os.CopyFS(filepath.Join(s.dir, "mirror/web/releases"), os.DirFS(s.path("web/releases"))))
-		}
-		mirror()
-		s.must(os.MkdirAll(filepath.Join(s.dir, "mirror/web/production"), 0o755))
-		s.must(os.WriteFile(filepath.Join(s.dir, "mirror/web/production/version.json"), s.get(web.pointer()), 0o644))
-		v := s.server("web-1", fmt.Sprintf("bucket: file://$dir/mirror\ntrust: {keys: [%s], reverts: refuse}\nlisten: 127.0.0.1:0\n", list(key)), oneApp)
-		d := v.start()
-		d.settled("v1")
-		ci.upload("v2").want(t, deployment.ExitOK)
-		mirror()
-		ci.run("promote", "v2", "--servers", d.address()).want(t, deployment.ExitOK, "1 of 1 servers live and healthy")
-		d.settled("v2")
-		const frozen = "the pointer went back to seq 1, and reverts are refused here"
-		d.ask("deploy", "web").want(t, deployment.ExitRefused, frozen)
-		d.saying("refused: " + frozen)
-		d.stop()
-		d = v.start()
-		d.saying("refused: " + frozen)
-		d.settled("v2")
-	})
+	// Reverts that are followed are no way back: nobody restored what the bucket shows all the time.
+	for reverts, frozen := range map[string]string{
+		"refuse": "the pointer went back to seq 1, and reverts are refused here",
+		"follow": "freeze suspected: a newer pointer came by ping, and the bucket still shows seq 1 as it was before",
+	} {
+		t.Run("a ping is ahead of the bucket, reverts: "+reverts, func(t *testing.T) {
+			s := newSite(t)
+			key := keygen(t)
+			ci := s.publisher(web, key)
+			ci.released("v1")
+			// The server sees a mirror of the bucket, where artifacts arrive and the pointer stays what it was.
+			mirror := func() {
+				s.must(os.RemoveAll(filepath.Join(s.dir, "mirror/web/releases")))
+				s.must(os.CopyFS(filepath.Join(s.dir, "mirror/web/releases"), os.DirFS(s.path("web/releases"))))
+			}
+			mirror()
+			s.must(os.MkdirAll(filepath.Join(s.dir, "mirror/web/production"), 0o755))
+			s.must(os.WriteFile(filepath.Join(s.dir, "mirror/web/production/version.json"), s.get(web.pointer()), 0o644))
+			v := s.server("web-1", fmt.Sprintf("bucket: file://$dir/mirror\ntrust: {keys: [%s], reverts: %s}\nlisten: 127.0.0.1:0\n", list(key), reverts), oneApp)
+			d := v.start()
+			d.settled("v1")
+			ci.upload("v2").want(t, deployment.ExitOK)
+			mirror()
+			ci.run("promote", "v2", "--servers", d.address()).want(t, deployment.ExitOK, "1 of 1 servers live and healthy")
+			d.settled("v2")
+			d.ask("deploy", "web").want(t, deployment.ExitRefused, frozen)
+			d.saying("refused: " + frozen)
+			d.stop()
+			d = v.start()
+			d.saying("refused: " + frozen)
+			d.settled("v2")
+		})
+	}
 	t.Run("what is shown expires", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSite(t)

@@ -38,7 +38,7 @@ var defences = map[string]row{
 		[]test{{here, "TestReplayToAFreshServer"}},
 	},
 	"freeze": {
-		"keeps the newest pointer back", "the ping carries it and is followed; what is shown on and on becomes `stale`",
+		"keeps the newest pointer back", "the ping carries it and is followed, and the older one in the bucket is called a suspected freeze, not a restore; what is shown on and on becomes `stale`",
 		[]test{{here, "TestFreeze"}},
 	},
 	"fast-forward": {
