@@ -131,7 +131,7 @@ func (f *face) outputs(r *publish.Result) {
 	}
 	values := map[string]string{
 		"outcome": string(r.Outcome), "version": r.Version, "previous-version": r.Previous, "seq": number(r.Seq),
-		"artifact-key": r.Artifact.Key, "artifact-sha256": r.Artifact.SHA256, "artifact-size": number(uint64(r.Artifact.Size)),
+		"artifact-key": r.Artifact.Key, "artifact-sha256": r.Artifact.SHA256, "artifact-size": number(uint64(r.Artifact.Size)), // #nosec G115 -- a size
 		"uploaded-bytes": strconv.FormatInt(r.Uploaded, 10), "url": r.URL, "deployment-id": id, "servers": r.ServersJSON(),
 		"report": r.Report(), "duration-ms": strconv.FormatInt(r.Took.Milliseconds(), 10),
 	}

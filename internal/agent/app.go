@@ -76,7 +76,7 @@ func (a *app) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-a.wake:
-		case <-time.After(pause/2 + rand.N(pause)):
+		case <-time.After(pause/2 + rand.N(pause)): // #nosec G404 -- jitter
 		}
 		pause = min(2*pause, retryMost)
 	}

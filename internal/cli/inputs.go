@@ -31,7 +31,7 @@ var (
 	// listFlags may be given several times.
 	listFlags = []string{"include", "exclude", "servers", "expect-servers", "trusted-keys"}
 	// secrets come from the environment: a command line is no place for them.
-	secrets = map[string]string{"signing-key": "TOWLINE_SIGNING_KEY", "ping-token": "TOWLINE_PING_TOKEN"}
+	secrets = map[string]string{"signing-key": "TOWLINE_SIGNING_KEY", "ping-token": "TOWLINE_PING_TOKEN"} // #nosec G101 -- names, no secrets
 )
 
 // inputs are the action's inputs as flags of the same names.

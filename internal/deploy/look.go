@@ -19,10 +19,10 @@ func (e *Engine) pause(err error) time.Duration {
 	if err != nil && !errors.Is(err, release.ErrVerify) && !absent(err) {
 		e.errs++
 		ceiling := min(e.Poll<<min(e.errs, 10), 5*time.Minute)
-		return e.Poll/10 + rand.N(max(ceiling, 1))
+		return e.Poll/10 + rand.N(max(ceiling, 1)) // #nosec G404 -- jitter
 	}
 	e.errs = 0
-	d := e.Poll - e.Poll/5 + rand.N(2*e.Poll/5+1)
+	d := e.Poll - e.Poll/5 + rand.N(2*e.Poll/5+1) // #nosec G404 -- jitter
 	if !e.retryAt.IsZero() {
 		d = min(d, max(time.Until(e.retryAt), 100*time.Millisecond))
 	}

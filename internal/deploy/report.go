@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -339,7 +340,7 @@ func (e *Engine) prune(ctx context.Context, keep int) []string {
 	current, _ := s.treeNamed(live)
 	before := s.previous(current.ID)
 	trees := slices.Clone(s.Trees)
-	slices.SortFunc(trees, func(a, b tree) int { return int(b.Used) - int(a.Used) })
+	slices.SortFunc(trees, func(a, b tree) int { return cmp.Compare(b.Used, a.Used) })
 	kept, removed := 0, []string(nil)
 	for _, t := range trees {
 		safe := t.Name == live || t.ID == before

@@ -73,7 +73,7 @@ func (r *retry) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		if wait == 0 {
 			wait = time.Second << (try - 1)
-			wait += rand.N(wait / 2)
+			wait += rand.N(wait / 2) // #nosec G404 -- jitter
 		}
 		if response != nil {
 			response.Body.Close()

@@ -192,7 +192,7 @@ func (k *call) backoff() time.Duration {
 	if doublings := max(k.failures-1, 0); doublings < 8 {
 		full = min(backoffFrom<<doublings, backoffTo)
 	}
-	return full/2 + rand.N(full/2)
+	return full/2 + rand.N(full/2) // #nosec G404 -- jitter
 }
 
 func statusError(response *http.Response) error {

@@ -143,7 +143,7 @@ func (r *run) entries(ctx context.Context, seq uint64) iter.Seq2[release.Pointer
 			n = min(n, seq)
 			batch := make([]entry, n)
 			atOnce(len(batch), func(i int) {
-				v, _, err := r.history(ctx, seq-uint64(i))
+				v, _, err := r.history(ctx, seq-uint64(i)) // #nosec G115 -- an index
 				batch[i] = entry{v.Pointer(), err}
 			})
 			seq -= n

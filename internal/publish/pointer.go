@@ -318,7 +318,7 @@ func (r *run) restore(ctx context.Context, winner release.Verified, file []byte)
 
 // pause lets another publisher get ahead: a random time that grows with the attempts, at most a second.
 func pause(ctx context.Context, try int) error {
-	return wait(ctx, rand.N(min(time.Second, time.Duration(try+1)*20*time.Millisecond)))
+	return wait(ctx, rand.N(min(time.Second, time.Duration(try+1)*20*time.Millisecond))) // #nosec G404 -- jitter
 }
 
 func wait(ctx context.Context, d time.Duration) error {

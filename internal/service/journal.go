@@ -125,7 +125,7 @@ func (m *message) UnmarshalJSON(data []byte) error {
 	if json.Unmarshal(data, &numbers) == nil {
 		b := make([]byte, len(numbers))
 		for i, n := range numbers {
-			b[i] = byte(n)
+			b[i] = byte(n) // #nosec G115 -- journald writes bytes as numbers
 		}
 		*m = message(b)
 		return nil

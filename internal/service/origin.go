@@ -31,7 +31,7 @@ func (s *Systemd) StartedFrom(ctx context.Context) (string, error) {
 	if !filepath.IsAbs(dir) || started == 0 {
 		return "", nil
 	}
-	return resolvedAt(dir, time.UnixMicro(int64(started))), nil
+	return resolvedAt(dir, time.UnixMicro(int64(started))), nil // #nosec G115 -- a time
 }
 
 // resolvedAt follows the symbolic links of an absolute path, and returns "" if it led elsewhere at that time or
