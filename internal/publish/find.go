@@ -90,12 +90,22 @@ func (r *run) vouched(ctx context.Context, at position, key string) (release.Man
 		if readErr != nil {
 			break
 		}
-		if release.ManifestKey(r.Options.Prefix, p.Release.Hash, p.Artifact.SHA256) == key {
+		if release.ManifestKey(r.Options.Prefix, p.Release.Hash, p.Artifact.SHA256) == key && r.vouchedAt(ctx, p.Seq) {
 			r.Log.Debug(release.CleanText(err.Error(), 300) + "; history names the same release")
 			return release.Manifest{Type: release.ManifestType, App: p.App, Release: p.Release, Artifact: p.Artifact, Run: p.Run, Created: p.Created}, nil
 		}
 	}
 	return m, err
+}
+
+// vouchedAt reports whether as many keys as for a release object have signed the entry of the history.
+func (r *run) vouchedAt(ctx context.Context, seq uint64) bool {
+	_, file, err := r.history(ctx, seq)
+	if err != nil {
+		return false
+	}
+	v, err := r.Options.Vouch.Pointer(file, r.want)
+	return err == nil && v.Pointer().Seq == seq
 }
 
 // previous is the release that was the pointer before the current release first became it. So going back twice goes

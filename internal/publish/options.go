@@ -44,6 +44,7 @@ type Options struct {
 
 	Keys  []release.PrivateKey // all of them sign; none with trust: none, or when nothing is to be signed
 	Trust release.Trust        // whose pointers are built upon
+	Vouch release.Trust        // whose releases are signed again: as many of the keys of Trust as there are Keys
 
 	Servers       []Server
 	PingToken     string
@@ -255,7 +256,7 @@ func (r *reader) keys(o *Options) {
 		r.bad("trust", `"none" does not go with keys: leave trust out to sign, or leave signing-key and trusted-keys out`)
 		return
 	case none:
-		o.Trust = release.NoTrust()
+		o.Trust, o.Vouch = release.NoTrust(), release.NoTrust()
 		return
 	case secret == "" && (o.Command != Status || len(trusted) == 0):
 		r.problems = append(r.problems, Problem{Input: "signing-key", Missing: true,
@@ -279,11 +280,13 @@ func (r *reader) keys(o *Options) {
 		r.bad("signing-key", "%d keys, at most %d", len(o.Keys), release.MaxSignatures)
 		return
 	}
-	trust, err := release.NewTrust(trusted, 1)
+	var err error
+	if o.Trust, err = release.NewTrust(trusted, 1); err == nil {
+		o.Vouch, err = release.NewTrust(trusted, max(1, len(o.Keys)))
+	}
 	if err != nil {
 		r.bad("trusted-keys", "%v", err)
 	}
-	o.Trust = trust
 }
 
 func (r *reader) servers() []Server {

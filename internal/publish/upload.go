@@ -105,13 +105,14 @@ func (r *run) uploadArtifact(ctx context.Context, file *os.File, a release.Artif
 	return nil
 }
 
-// manifest reads and verifies one release object.
+// manifest reads and verifies one release object. What it says is signed again, by all of our keys, so that one of them
+// alone must not be enough for it.
 func (r *run) manifest(ctx context.Context, key string) (release.Manifest, error) {
 	data, _, err := r.Bucket.Get(ctx, key, maxObject)
 	if err != nil {
 		return release.Manifest{}, err
 	}
-	m, err := r.Options.Trust.Manifest(data, r.want)
+	m, err := r.Options.Vouch.Manifest(data, r.want)
 	if err != nil {
 		return release.Manifest{}, fmt.Errorf("%s: %w", key, err)
 	}
