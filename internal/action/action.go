@@ -17,6 +17,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -111,13 +113,22 @@ func (f *face) input(name string) string { return f.env["INPUT_"+strings.ToUpper
 // a secret that came by `env:` from a file of the job has not been.
 var secretVariables = []string{"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"}
 
+var privateKey = regexp.MustCompile(`towline-secret-ed25519:[A-Za-z0-9+/=_-]+`)
+
 // mask hides the secrets from the log, first of all, and nothing but them: what is masked is missing from every log and
 // output that happens to hold the same characters.
 func (f *face) mask() {
 	for _, in := range publish.Inputs() {
-		if in.Secret {
+		if in.Secret && in.Name != "signing-key" {
 			f.hide(f.input(in.Name))
 		}
+	}
+	// A key by itself, without the comment beside it, and also one in a comment, or in a line that will be refused.
+	keys := f.input("signing-key")
+	secrets := append(publish.Lines(keys), privateKey.FindAllString(keys, -1)...)
+	slices.Sort(secrets)
+	for _, secret := range slices.Compact(secrets) {
+		f.hide(secret)
 	}
 	for _, name := range secretVariables {
 		f.hide(f.env[name])

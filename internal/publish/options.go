@@ -187,10 +187,13 @@ func (r *reader) duration(name string) time.Duration {
 	return d
 }
 
-// list gives the lines that are neither empty nor comments. A comment begins at the start of a line or after a space.
-func (r *reader) list(name string) []string {
+func (r *reader) list(name string) []string { return Lines(r.text(name)) }
+
+// Lines gives the lines of an input that takes several: those that are neither empty nor comments. A comment begins at the
+// start of a line or after a space.
+func Lines(text string) []string {
 	var out []string
-	for line := range strings.Lines(r.text(name)) {
+	for line := range strings.Lines(text) {
 		if i := strings.IndexByte(line, '#'); i >= 0 && strings.TrimSpace(line[:i]) == "" {
 			continue
 		}
