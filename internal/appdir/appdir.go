@@ -59,14 +59,18 @@ func Open(o Options) (*Dir, error) {
 		path string
 		mode fs.FileMode
 	}{{d.path, 0o755}, {d.releases(), 0o755}, {d.incoming(), 0o750}, {d.shared(), 0o755}} {
-		if err := makeDir(p.path, p.mode); err != nil {
+		err := makeDir(p.path, p.mode)
+		if err == nil && p.path != d.shared() {
+			err = d.private(p.path)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("app directory %s: %w", d.path, err)
 		}
 	}
 	if err := d.oneFilesystem(); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(d.path, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	lock, err := os.OpenFile(filepath.Join(d.path, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock app directory: %w", err)
 	}
