@@ -229,7 +229,10 @@ func (t tree) give(n node) error {
 		if n.exact {
 			return n.mode
 		}
-		return st.Mode & 0o7777
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return st.Mode & 0o7777
+		}
+		return st.Mode & 0o777 // no program of the one gets the rights of the other
 	})
 }
 
