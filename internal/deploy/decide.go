@@ -86,8 +86,9 @@ func decideRevert(l *ledger, a accepted, modified time.Time, refused bool, seen 
 		return decision{verdict: refuse, reason: fmt.Sprintf("the pointer went back to seq %d, and reverts are refused here", a.Seq)}
 	case !l.healthyOnce(a.ID):
 		return decision{verdict: refuse, reason: fmt.Sprintf("the pointer went back to seq %d, whose release was never healthy on this server", a.Seq)}
-	case l.Modified.IsZero() && !a.Modified.IsZero() && !modified.After(a.Modified):
-		// What is followed came by ping, and the bucket shows what it showed before: nobody restored that.
+	case l.Followed != "" && l.Modified.IsZero() && !a.Modified.IsZero() && !modified.After(a.Modified):
+		// What is followed came by ping, and the bucket shows what it showed before: nobody restored that. (Nothing is
+		// followed once a person has rewound the mark past it.)
 		return decision{verdict: refuse, reason: fmt.Sprintf("freeze suspected: a newer pointer came by ping, and the bucket "+
 			"still shows seq %d as it was before; a mirror that lags, or one that is held back", a.Seq)}
 	case !modified.IsZero() && !l.Modified.IsZero() && !modified.Before(l.Modified):

@@ -309,6 +309,26 @@ func TestRecoverSetsTheMarkOfASoundState(t *testing.T) {
 	r.live("aaaaaaa")
 }
 
+// A thief who could not write the bucket drove the mark up by a ping: what the bucket has shown all the time is believed
+// again once a person has lowered the mark, after the looks that any older pointer needs.
+func TestRecoverAfterAPingGoesBackToTheBucket(t *testing.T) {
+	r := newRig(t, nil)
+	one := r.publish(1, "aaaaaaa")
+	r.once(deployment.Deployed)
+	r.engine.Offer(r.sign(1<<63, "eeeeeee", "eeeeeee", nil))
+	r.once(deployment.Deployed)
+	r.live("eeeeeee")
+	r.do("recover", deployment.Command{AcceptSeq: 1})
+	l := &r.engine.state
+	if got := decide(l, one, r.modified, false, sighting{one.Digest(), 1, time.Now()}, time.Now()); got.verdict != wait {
+		t.Errorf("first look: got %+v, want another one", got)
+	}
+	long := sighting{one.Digest(), staleLooks, time.Now().Add(-staleAfter)}
+	if got := decide(l, one, r.modified, false, long, time.Now()); got.verdict != follow {
+		t.Errorf("after some looks: got %+v, want it followed", got)
+	}
+}
+
 func TestCommandWaitsForAnInterruptedDeployment(t *testing.T) {
 	r := newRig(t, nil)
 	r.publish(1, "aaaaaaa")
