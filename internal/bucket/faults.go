@@ -26,6 +26,9 @@ func (s *store) fault(ctx context.Context, op, key string, err error) error {
 		op += " " + key
 	}
 	text, kind := s.cause(ctx, err)
+	if who := (*identityError)(nil); errors.As(err, &who) {
+		text = who.hide(text)
+	}
 	return &fault{text: fmt.Sprintf("%s in bucket %s: %s", op, s.loc.name, text), kind: kind}
 }
 
@@ -46,7 +49,7 @@ func (s *store) cause(ctx context.Context, err error) (text string, kind error) 
 	case errors.As(err, &who) && errors.As(err, &api) && status(err) >= 500:
 		return who.op + ": " + apiText(api), ErrUnreachable
 	case errors.As(err, &who) && errors.As(err, &api):
-		return who.op + ": " + who.hide(apiText(api)), refusedRole(api)
+		return who.op + ": " + apiText(api), refusedRole(api)
 	case errors.As(err, &who) && isNetwork(err):
 		return who.op + ": " + innermost(err), ErrUnreachable
 	case errors.As(err, &who) && errors.As(who.err, &sdk):
