@@ -147,18 +147,22 @@ func (g *granting) remove(ctx context.Context, name string) error {
 	}
 	report := grantReport{App: name, DryRun: g.dryRun, Findings: []finding{}}
 	// What is taken away does not depend on the configuration, which may be gone by now.
-	if settings, err := g.p.settings(nil); err == nil {
-		for _, c := range settings.Apps {
-			if c.Key == name {
-				report.Dir, report.Unit = c.Dir, c.Unit
-				report.Findings = append(report.Findings, finding{warning, fmt.Sprintf("app %s is still in %s: "+
-					"take it out, or its agent finds it not ready", name, g.p.config)})
-			}
-		}
+	settings, unread := g.p.settings(nil)
+	configured := -1
+	if unread == nil {
+		configured = slices.IndexFunc(settings.Apps, func(c config.App) bool { return c.Key == name })
+	}
+	if configured >= 0 {
+		report.Dir, report.Unit = settings.Apps[configured].Dir, settings.Apps[configured].Unit
+		report.Findings = append(report.Findings, finding{warning, fmt.Sprintf("app %s is still in %s: "+
+			"take it out, or its agent finds it not ready", name, g.p.config)})
 	}
 	plan, err := grant.Remove(g.root, name)
 	if err != nil {
 		return &fault{err: err, code: deployment.ExitUsage, what: "remove app " + name}
+	}
+	if len(plan.Changes) == 0 && unread == nil && configured < 0 {
+		return unknownGrant(settings, name)
 	}
 	if !g.json {
 		where := "the app's directory"
@@ -203,7 +207,8 @@ func (g *granting) carryOut(ctx context.Context, plan grant.Plan, report grantRe
 		return g.systemctl(ctx, args...)
 	}
 	restart := []string{"try-restart", grant.AgentUnit}
-	if todo > 0 {
+	stale := todo > 0 || agent.Stale // by an earlier run that did not come to its end
+	if stale {
 		if err := run("daemon-reload"); err != nil {
 			return err
 		}
@@ -211,7 +216,7 @@ func (g *granting) carryOut(ctx context.Context, plan grant.Plan, report grantRe
 		say("  nothing to do: everything is as it should be\n")
 	}
 	switch {
-	case todo == 0 && running:
+	case !stale && running:
 	case !running:
 		report.Next = start
 	case g.noRestart:
@@ -247,14 +252,31 @@ func (g *granting) mayWrite(name string) error {
 	return nil
 }
 
-// unknownApp is the error of a name that the configuration does not have.
-func unknownApp(settings config.Settings, name string) error {
-	f := &fault{err: fmt.Errorf("%s has no app %s", settings.Path, name), code: deployment.ExitUnknown, what: "add app " + name}
+// unknownGrant is the error of a name that the configuration does not have and that nothing was granted for.
+func unknownGrant(settings config.Settings, name string) error {
+	f := &fault{
+		err:  fmt.Errorf("nothing was granted for an app %s, and %s has none of that name", name, settings.Path),
+		code: deployment.ExitUnknown, what: "remove app " + name,
+	}
+	if near := nearest(settings, name); near != "" {
+		f.hint = "did you mean " + near + "?"
+	}
+	return f
+}
+
+// nearest is the app of the configuration whose key looks like the name, "" when none does.
+func nearest(settings config.Settings, name string) string {
 	keys := make([]string, len(settings.Apps))
 	for i, a := range settings.Apps {
 		keys[i] = a.Key
 	}
-	if near := closest(name, keys); near != "" {
+	return closest(name, keys)
+}
+
+// unknownApp is the error of a name that the configuration does not have.
+func unknownApp(settings config.Settings, name string) error {
+	f := &fault{err: fmt.Errorf("%s has no app %s", settings.Path, name), code: deployment.ExitUnknown, what: "add app " + name}
+	if near := nearest(settings, name); near != "" {
 		f.hint = "did you mean " + near + "?"
 		return f
 	}

@@ -198,6 +198,77 @@ func TestAppAddAndRemove(t *testing.T) {
 	}
 }
 
+func TestAppAddReloadsWhatWasLeftUnloaded(t *testing.T) {
+	g, out := machine(t, shop)
+	work, inspect := g.systemctl, g.inspect
+	g.systemctl = func(context.Context, ...string) error { return errors.New("the bus is away") }
+	wantCode(t, g.add(t.Context(), "shop"), deployment.ExitError)
+	out.Reset()
+	g.systemctl = work
+	g.inspect = func(ctx context.Context, unit string) (service.Description, error) {
+		d, err := inspect(ctx, unit)
+		d.Stale = unit == grant.AgentUnit
+		return d, err
+	}
+	wantCode(t, g.add(t.Context(), "shop"), deployment.ExitOK)
+	if got := out.String(); !strings.Contains(got, "<daemon-reload>\n") || !strings.HasSuffix(got, "<try-restart towline-agent.service>\n") {
+		t.Errorf("got\n%s\nwant what the first run left undone", got)
+	}
+}
+
+func TestAppRemoveOfWhatIsNotThere(t *testing.T) {
+	g, out := machine(t, shop)
+	err := g.remove(t.Context(), "shopp")
+	wantCode(t, err, deployment.ExitUnknown)
+	if f := (*fault)(nil); !errors.As(err, &f) || f.hint != "did you mean shop?" || f.what != "remove app shopp" {
+		t.Errorf("got %+v, want a suggestion", err)
+	}
+	wantCode(t, g.remove(t.Context(), "shop"), deployment.ExitOK) // it is configured, and was never added
+	if !strings.Contains(out.String(), "nothing to do") {
+		t.Errorf("got\n%s", out)
+	}
+}
+
+func TestJudgeSeesThroughLinks(t *testing.T) {
+	base := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(base, "data/shop/releases/1-a"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{"srv": "data", "tool": "data/shop/releases/1-a/tool"} {
+		if err := os.Symlink(filepath.Join(base, to), filepath.Join(base, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(base, "data/shop/releases/1-a/tool"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*service.Description){
+		"unit file": func(d *service.Description) {
+			d.Files = []string{filepath.Join(base, "data/shop/releases/1-a/shop.service")}
+		},
+		"program by its real name": func(d *service.Description) {
+			d.Programs = append(d.Programs, service.Program{Setting: "ExecStartPre", Path: filepath.Join(base, "data/shop/current/x"), Prefix: "+"})
+		},
+		"program by a link": func(d *service.Description) {
+			d.Programs = append(d.Programs, service.Program{Setting: "ExecStartPre", Path: filepath.Join(base, "tool"), Prefix: "+"})
+		},
+	} {
+		d := goodUnit()
+		change(&d)
+		if got := only(judge(d, shopUser(), filepath.Join(base, "srv/shop"), false), refusal); len(got) != 1 {
+			t.Errorf("%s: got %q, want it refused", name, got)
+		}
+	}
+}
+
+func TestGroupsByNumber(t *testing.T) {
+	for in, want := range map[string]string{"0": "root", "root": "root", "4242424242": "4242424242"} {
+		if got := groupName(in); got != want {
+			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+}
+
 func TestAppAddRefuses(t *testing.T) {
 	t.Run("unknown", func(t *testing.T) {
 		g, _ := machine(t, shop)

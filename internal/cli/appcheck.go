@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os/user"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -144,15 +146,16 @@ func judge(d service.Description, who account, dir string, allowRoot bool) []fin
 	default:
 		judgeGroups(d, who, say)
 	}
+	real := resolved(dir) // by which systemd, or another unit, may name it
 	for _, p := range d.Programs {
-		if p.Prefix != "" && who.UID != 0 && d.Within(p, dir) {
+		if p.Prefix != "" && who.UID != 0 && (d.Within(p, dir) || d.Within(p, real)) {
 			say(reach, "%s=%s%s of %s runs with more rights than its user and reaches into %s, where releases lie: "+
 				"whoever signs a release gets these rights; put it into a unit of its own, away from there%s",
 				p.Setting, p.Prefix, strings.Join(p.Argv, " "), d.Unit, dir, override)
 		}
 	}
 	for _, file := range d.Files {
-		if strings.HasPrefix(file, dir+"/") {
+		if strings.HasPrefix(file, dir+"/") || strings.HasPrefix(file, real+"/") {
 			say(reach, "%s of %s lies in the app's directory: a release could write User=root into it; copy it to /etc/systemd/system%s",
 				file, d.Unit, override)
 		}
@@ -162,19 +165,41 @@ func judge(d service.Description, who account, dir string, allowRoot bool) []fin
 	return out
 }
 
+// resolved is dir with the links on the way to it followed, as far as there is anything yet.
+func resolved(dir string) string {
+	for at, rest := dir, ""; at != "/"; at, rest = path.Dir(at), path.Join(path.Base(at), rest) {
+		if real, err := filepath.EvalSymlinks(at); err == nil {
+			return path.Join(real, rest)
+		}
+	}
+	return dir
+}
+
+// groupName is the name of a group that may be written as a number.
+func groupName(group string) string {
+	if g, err := user.LookupGroupId(group); err == nil {
+		return g.Name
+	}
+	return group
+}
+
 type sayer func(level, format string, args ...any)
 
 // judgeGroups looks for groups that open a door.
 func judgeGroups(d service.Description, who account, say sayer) {
 	const why = "whose members may command the agent through its socket"
+	var groups []string
+	for _, g := range d.Groups {
+		groups = append(groups, groupName(g))
+	}
 	switch {
-	case d.Group == agentUser || slices.Contains(d.Groups, agentUser):
+	case d.Group == agentUser || slices.Contains(groups, agentUser):
 		say(refusal, "%s runs in group %s, %s: remove it from Group= or SupplementaryGroups=", d.Unit, agentUser, why)
 	case slices.Contains(who.groups, agentUser):
 		say(refusal, "user %s is in group %s, %s: gpasswd --delete %s %s", who.User, agentUser, why, who.User, agentUser)
 	}
 	for _, group := range []string{"docker", "lxd", "incus", "libvirt", "disk", "shadow", "sudo", "wheel"} {
-		if slices.Contains(who.groups, group) || slices.Contains(d.Groups, group) {
+		if slices.Contains(who.groups, group) || slices.Contains(groups, group) {
 			say(warning, "user %s is in group %s, which is as good as root", who.User, group)
 		}
 	}

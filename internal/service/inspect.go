@@ -143,12 +143,16 @@ func prefix(flags []string) string {
 }
 
 // Within reports whether the program, started in the unit's working directory, has to do with what lies in dir: it is named
-// in a word, or the program starts there and could find its way.
+// in a word, its path is a link to there, or the program starts there and could find its way.
 func (d Description) Within(p Program, dir string) bool {
 	if wd := d.WorkingDirectory; wd == dir || strings.HasPrefix(wd, dir+"/") {
 		return true
 	}
-	for _, word := range append([]string{filepath.Clean(p.Path)}, p.Argv...) {
+	words := append([]string{filepath.Clean(p.Path)}, p.Argv...)
+	if real, err := filepath.EvalSymlinks(p.Path); err == nil {
+		words = append(words, real)
+	}
+	for _, word := range words {
 		for rest := word; ; {
 			_, after, found := strings.Cut(rest, dir)
 			if !found {
