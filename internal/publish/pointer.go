@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"regexp"
 	"time"
@@ -94,10 +95,10 @@ func (r *run) highest(ctx context.Context, from uint64) (seq uint64, listed bool
 	return from, true, err
 }
 
-// climb is highest without a listing: strides that double until nothing is there, then halves between.
+// climb is highest without a listing: strides that double until nothing is there, or no number, then halves between.
 func (r *run) climb(ctx context.Context, from uint64) (uint64, error) {
 	low, stride := from, uint64(1)
-	for ; ; stride *= 2 {
+	for ; stride <= (math.MaxUint64-low)/2; stride *= 2 {
 		there, err := r.exists(ctx, low+stride)
 		if err != nil {
 			return 0, err
@@ -280,14 +281,15 @@ func (r *run) point(ctx context.Context, seq uint64, file []byte, etag string) (
 		return none, nil, errOverwritten
 	}
 	top, err := r.climb(ctx, seq)
-	for ; err == nil && top > seq; top-- {
+	// Publishers leave no gaps. What lies far above was put there to be searched for, and nobody would look at it.
+	for try := 0; err == nil && top > seq && try < maxAttempts; top, try = top-1, try+1 {
 		v, data, err := r.history(ctx, top)
 		switch {
 		case err == nil:
 			return v, data, nil
 		case errors.Is(err, release.ErrVerify):
 			r.warn(release.CleanText(err.Error(), 300))
-		case !errors.Is(err, fs.ErrNotExist):
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission):
 			return none, nil, err
 		}
 	}
