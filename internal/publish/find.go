@@ -137,11 +137,13 @@ func (r *run) previous(ctx context.Context, at position) (release.Pointer, error
 	return before, nil
 }
 
-// readers is how many objects are read at once where many are wanted.
-const readers = 32
+const (
+	readers = 32   // objects that are read at once where many are wanted
+	maxGap  = 1000 // entries of the history in a row that a person may have deleted
+)
 
-// entries are the pointers of the history from seq down, those that are there. An entry that cannot be verified, or
-// read, is an error in its place.
+// entries are the pointers of the history from seq down, those that are there, to the first gap of more than maxGap. An
+// entry that cannot be verified, or read, is an error in its place.
 func (r *run) entries(ctx context.Context, seq uint64) iter.Seq2[release.Pointer, error] {
 	type entry struct {
 		pointer release.Pointer
@@ -149,7 +151,8 @@ func (r *run) entries(ctx context.Context, seq uint64) iter.Seq2[release.Pointer
 	}
 	return func(yield func(release.Pointer, error) bool) {
 		// The first alone: who looks for what is new needs no more. Then more at a time.
-		for n := uint64(1); seq > 0; n = min(2*n, readers) {
+		gap := 0
+		for n := uint64(1); seq > 0 && gap <= maxGap; n = min(2*n, readers) {
 			n = min(n, seq)
 			batch := make([]entry, n)
 			atOnce(len(batch), func(i int) {
@@ -158,7 +161,11 @@ func (r *run) entries(ctx context.Context, seq uint64) iter.Seq2[release.Pointer
 			})
 			seq -= n
 			for _, e := range batch {
-				if !errors.Is(e.err, fs.ErrNotExist) && !yield(e.pointer, e.err) {
+				if errors.Is(e.err, fs.ErrNotExist) {
+					gap++
+					continue
+				}
+				if gap = 0; !yield(e.pointer, e.err) {
 					return
 				}
 			}

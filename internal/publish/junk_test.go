@@ -64,3 +64,32 @@ func TestJunkInTheHistoryEndsTheSearch(t *testing.T) {
 		t.Errorf("got seq %d, %s, want 3, %s", got.Seq, got.Release.Hash, commit(3))
 	}
 }
+
+// A thief of the key drives the sequence up. What was made before is beyond the gap; looking for it ends.
+func TestGapInTheHistoryEndsTheSearch(t *testing.T) {
+	s := newSite(t)
+	s.must(commit(1))
+	s.must(commit(2))
+	const far = uint64(1) << 40
+	file := s.pointerFile(far, s.pointer().Digest(), commit(9))
+	s.bucket.place(release.HistoryKey("web", "production", far), file)
+	s.bucket.place("web/production/version.json", file)
+	reads := 0
+	s.bucket.fail = func(operation, key string) error {
+		if reads++; reads > 5000 {
+			return errors.New("read more than 5000 objects")
+		}
+		return nil
+	}
+	list, err := Releases(t.Context(), s.parts(commit(1)), 100)
+	if err != nil || len(list) != 3 {
+		t.Errorf("releases: got %d, %v, want the thief's, and both as they wait in the bucket", len(list), err)
+	}
+	if _, err := s.with("command", "rollback").run(""); !errors.Is(err, ErrUnknownRelease) {
+		t.Errorf("rollback: got %v, want no release before", err)
+	}
+	reads = 0
+	if r, err := s.with("command", "rollback", "version", commit(2)).run(""); err != nil || r.Seq != far+1 {
+		t.Errorf("rollback to %s: got seq %d, %v, want %d", commit(2), r.Seq, err, far+1)
+	}
+}
