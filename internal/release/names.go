@@ -79,7 +79,8 @@ func FirstLine(msg string) string {
 	return CleanText(msg, MaxMessage)
 }
 
-// CleanText replaces control characters and invalid UTF-8 by spaces or U+FFFD and cuts the text to n runes.
+// CleanText replaces control characters, also those that turn the direction of the text around them, and invalid UTF-8 by
+// spaces or U+FFFD and cuts the text to n runes.
 func CleanText(s string, n int) string {
 	var b strings.Builder
 	count := 0
@@ -87,7 +88,7 @@ func CleanText(s string, n int) string {
 		if count == n {
 			break
 		}
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+		if unicode.IsControl(r) || r >= '\u2028' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {
 			r = ' '
 		}
 		b.WriteRune(r)

@@ -72,6 +72,9 @@ func ParsePrivateKey(s string) (PrivateKey, error) {
 	if !ok {
 		return PrivateKey{}, fmt.Errorf("signing key: want %s<base64>, as towline keygen prints it", privatePrefix)
 	}
+	if strings.Contains(b64, privatePrefix) {
+		return PrivateKey{}, fmt.Errorf("signing key: several in one line: want one key a line")
+	}
 	raw, err := base64.StdEncoding.Strict().DecodeString(b64)
 	if err != nil || len(raw) != ed25519.SeedSize {
 		return PrivateKey{}, fmt.Errorf("signing key: want 32 bytes in base64 after %s; was it cut when it was pasted?", privatePrefix)
