@@ -107,6 +107,8 @@ func New(o Options) (*Engine, error) {
 		if len(names) > 0 {
 			e.locked = fmt.Errorf("%w: the state is gone although releases exist", ErrLocked)
 		}
+	case errors.As(err, new(*fs.PathError)): // the disk, or another owner: the state may be as good as ever
+		return nil, err
 	default:
 		e.locked = fmt.Errorf("%w: %w", ErrLocked, err)
 	}

@@ -74,6 +74,25 @@ type full struct{ Journal }
 
 func (full) Save([]byte) error { return syscall.ENOSPC }
 
+// shut is a journal that may not be read, as one that another user has written.
+type shut struct{ Journal }
+
+func (shut) Load() ([]byte, error) {
+	return nil, fmt.Errorf("load state: %w", &fs.PathError{Op: "open", Path: "state.json", Err: syscall.EACCES})
+}
+
+// What cannot be read is not lost: nobody is told to begin a new memory for it.
+func TestStateThatCannotBeReadIsNotLost(t *testing.T) {
+	r := newRig(t, nil)
+	r.publish(1, "aaaaaaa")
+	r.once(deployment.Deployed)
+	o := r.engine.Options
+	o.Journal = shut{o.Journal}
+	if e, err := New(o); !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrLocked) || e != nil {
+		t.Errorf("got %v, want an error that asks for no recover", err)
+	}
+}
+
 func TestNothingIsBegunThatCouldNotBeWrittenDown(t *testing.T) {
 	r := newRig(t, nil)
 	r.publish(1, "aaaaaaa")
