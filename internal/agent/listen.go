@@ -48,8 +48,9 @@ func (a *Agent) listen(passed []net.Listener) (err error) {
 		a.ports = nil
 	case want == "":
 	case len(passed) > 0:
-		if !slices.ContainsFunc(passed, func(l net.Listener) bool { return samePort(l, want) }) {
-			a.log.Info("the port is the one of systemd's socket unit, not that of listen", "socket", addresses(passed), "listen", want)
+		if slices.ContainsFunc(passed, func(l net.Listener) bool { return !sameAddress(l, want) }) {
+			a.log.Warn("the port is the one of systemd's socket unit, not that of listen; write the same address into both, "+
+				"ListenStream= and listen:", "socket", addresses(passed), "listen", want)
 		}
 	default:
 		l, err := net.Listen("tcp", want)
@@ -79,11 +80,17 @@ func addresses(listeners []net.Listener) string {
 	return strings.Join(all, " ")
 }
 
-// samePort reports whether l has the port of a listen address.
-func samePort(l net.Listener, listen string) bool {
-	_, want, _ := net.SplitHostPort(listen)
-	_, got, _ := net.SplitHostPort(l.Addr().String())
-	return got == want
+// sameAddress reports whether l takes connections at a listen address, and at no other.
+func sameAddress(l net.Listener, listen string) bool {
+	host, port, _ := net.SplitHostPort(listen)
+	gotHost, gotPort, _ := net.SplitHostPort(l.Addr().String())
+	got := net.ParseIP(gotHost)
+	if want := net.ParseIP(host); want != nil && !want.IsUnspecified() {
+		return got.Equal(want) && gotPort == port
+	}
+	// A name is not looked up here: it stands for something narrower than all addresses.
+	named := host != "" && net.ParseIP(host) == nil
+	return gotPort == port && !(named && got.IsUnspecified())
 }
 
 // listenSocket opens the unix socket at path. One that nobody answers on is left over from an agent that died.

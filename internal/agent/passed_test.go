@@ -113,3 +113,31 @@ func TestAPassedPortIsGivenBackWithTheSettingsWrong(t *testing.T) {
 		t.Error("the port is still open")
 	}
 }
+
+// A socket unit takes connections at every address unless it is told otherwise: whoever wrote a narrower listen: hears of it.
+func TestAPassedPortIsWiderThanListen(t *testing.T) {
+	all, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	_, port, _ := net.SplitHostPort(all.Addr().String())
+	for listen, want := range map[string]bool{
+		":" + port: true, "0.0.0.0:" + port: true, "[::]:" + port: true, "127.0.0.1:" + port: true, ":1": false,
+		"127.0.0.2:" + port: false, "localhost:" + port: true,
+	} {
+		if got := sameAddress(all, listen); got != want {
+			t.Errorf("%s: got %v, want %v", listen, got, want)
+		}
+	}
+	for listen, want := range map[string]bool{":8422": true, "[::]:8422": true, "127.0.0.1:8422": false, "localhost:8422": false} {
+		if got := sameAddress(everywhere{}, listen); got != want {
+			t.Errorf("everywhere, %s: got %v, want %v", listen, got, want)
+		}
+	}
+}
+
+// everywhere listens at port 8422 of every address.
+type everywhere struct{ net.Listener }
+
+func (everywhere) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv6unspecified, Port: 8422} }
