@@ -284,7 +284,7 @@ func (t tree) safeAbove() error {
 				return fmt.Errorf("app directory %s: %s: %w", t.app.Dir, dir, err)
 			}
 			if why := t.exchangeable(info.Mode(), &st); why != "" {
-				return fmt.Errorf("app directory %s: %s %s, so that the app could put another directory in its place", t.app.Dir, dir, why)
+				return fmt.Errorf("app directory %s: %s %s, so that another directory could be put in its place", t.app.Dir, dir, why)
 			}
 		}
 		if dir == "/" {
@@ -296,14 +296,12 @@ func (t tree) safeAbove() error {
 // exchangeable says why the app's user could rename what lies in a directory, "" when it could not.
 func (t tree) exchangeable(mode fs.FileMode, st *unix.Stat_t) string {
 	a := t.app
-	if a.User.UID == 0 || a.User.UID == a.Agent.UID {
-		return "" // there is no wall between the two
-	}
+	wall := a.User.UID != 0 && a.User.UID != a.Agent.UID // between the app and the agent
 	switch {
-	case int(st.Uid) == a.User.UID:
+	case wall && int(st.Uid) == a.User.UID:
 		return "belongs to " + a.User.User
 	case mode&fs.ModeSticky != 0:
-	case mode&0o020 != 0 && slices.Contains(a.Groups, int(st.Gid)):
+	case wall && mode&0o020 != 0 && slices.Contains(a.Groups, int(st.Gid)):
 		return "is writable for a group of " + a.User.User
 	case mode&0o002 != 0:
 		return "is writable for everybody"
