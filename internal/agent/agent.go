@@ -114,6 +114,9 @@ func build(s config.Settings, log *slog.Logger) (*Agent, error) {
 
 // takeState makes the state directory and takes its lock.
 func (a *Agent) takeState() error {
+	if err := foreignState(a.settings.State, agentName); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Join(a.settings.State, "apps"), 0o700); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}

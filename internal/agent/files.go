@@ -36,6 +36,21 @@ func secrets(s config.Settings) secret.Store {
 	return store
 }
 
+// foreignState is an error if root is about to write into a state directory of the user with that name: the agent of that
+// user could not read what root leaves there. Where systemd starts the agent as root, it has given it the directory.
+func foreignState(dir, name string) error {
+	info, err := os.Stat(dir)
+	if os.Geteuid() != 0 || err != nil {
+		return nil // what cannot be looked at cannot be used either
+	}
+	u, err := user.LookupId(strconv.FormatUint(uint64(info.Sys().(*syscall.Stat_t).Uid), 10))
+	if err != nil || u.Username != name || u.Uid == "0" {
+		return nil
+	}
+	return &configError{fmt.Errorf("state directory %s belongs to user %s, whose agent could not read what root writes there; "+
+		"run it as that user: runuser -u %s -- towline-agent", dir, name, name)}
+}
+
 // secretError says which key of the settings names a secret that cannot be had.
 func secretError(key string, err error) error {
 	err = fmt.Errorf("%s: %w", key, err)

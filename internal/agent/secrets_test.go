@@ -3,13 +3,16 @@ package agent
 import (
 	"bytes"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/ping"
+	"github.com/towline/towline/test/parts"
 )
 
 func TestPinIsPrinted(t *testing.T) {
@@ -111,5 +114,39 @@ func TestAnOpenConfigurationWithWebhooks(t *testing.T) {
 		if got := exposed(s); (got != "") != test.want || test.want && !strings.Contains(got, "chmod o= "+s.Path) {
 			t.Errorf("%q, mode %o: got %q", test.extra, test.mode, got)
 		}
+	}
+}
+
+// Root that leaves files in the state of the agent's user locks that agent out.
+func TestRootKeepsOutOfTheStateOfTheAgentsUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		parts.Skip(t, "root, to act beside another user")
+	}
+	daemon, err := user.Lookup("daemon")
+	if err != nil {
+		parts.Skip(t, "user daemon")
+	}
+	uid, err := strconv.Atoi(daemon.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, want := range map[string]bool{"root": false, "daemon": false} {
+		if err := foreignState(dir, name); (err != nil) != want {
+			t.Errorf("root's own, %s: got %v", name, err)
+		}
+	}
+	if err := os.Chown(dir, uid, -1); err != nil {
+		t.Fatal(err)
+	}
+	err = foreignState(dir, "daemon")
+	if err == nil || exitCode(err) != deployment.ExitUsage || !strings.Contains(err.Error(), "runuser -u daemon -- towline-agent") {
+		t.Errorf("got %v, want what to do instead", err)
+	}
+	if err := foreignState(dir, agentName); err != nil {
+		t.Errorf("of a user that no package made, as in a container: got %v", err)
+	}
+	if err := foreignState(filepath.Join(dir, "none"), "daemon"); err != nil {
+		t.Errorf("not there yet: got %v", err)
 	}
 }
