@@ -19,21 +19,29 @@ import (
 	"github.com/towline/towline/internal/ping"
 )
 
-// secrets is where this process finds secrets. What root looks at may belong to the user that the agent runs as otherwise:
-// whom the state belongs to, or who has the package's name.
+// secrets is where this process finds secrets.
 func secrets(s config.Settings) secret.Store {
-	store := secret.Store{Credentials: os.Getenv("CREDENTIALS_DIRECTORY"), Owner: os.Geteuid()}
-	if store.Owner != 0 {
-		return store
+	return secret.Store{Credentials: os.Getenv("CREDENTIALS_DIRECTORY"), Owner: secretOwner(s.State, agentName)}
+}
+
+// secretOwner is whom, beside root, secrets may belong to. What root looks at may belong to the user that the agent runs as
+// otherwise: whom the state belongs to, or, where that is root's too, who has the package's name. So an agent that is made
+// root, and one that is not root any more, finds its files as they are.
+func secretOwner(state, name string) int {
+	if os.Geteuid() != 0 {
+		return os.Geteuid()
 	}
-	if info, err := os.Stat(s.State); err == nil {
-		store.Owner = int(info.Sys().(*syscall.Stat_t).Uid)
-	} else if u, err := user.Lookup(agentName); err == nil {
-		if uid, err := strconv.Atoi(u.Uid); err == nil {
-			store.Owner = uid
+	if info, err := os.Stat(state); err == nil {
+		if uid := int(info.Sys().(*syscall.Stat_t).Uid); uid != 0 {
+			return uid
 		}
 	}
-	return store
+	if u, err := user.Lookup(name); err == nil {
+		if uid, err := strconv.Atoi(u.Uid); err == nil {
+			return uid
+		}
+	}
+	return 0
 }
 
 // foreignState is an error if root is about to write into a state directory of the user with that name: the agent of that

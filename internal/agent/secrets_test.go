@@ -131,6 +131,9 @@ func TestRootKeepsOutOfTheStateOfTheAgentsUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
+	if got := secretOwner(dir, "daemon"); got != uid {
+		t.Errorf("an agent that was made root: got owner %d of its secrets, want %d", got, uid)
+	}
 	for name, want := range map[string]bool{"root": false, "daemon": false} {
 		if err := foreignState(dir, name); (err != nil) != want {
 			t.Errorf("root's own, %s: got %v", name, err)
@@ -138,6 +141,9 @@ func TestRootKeepsOutOfTheStateOfTheAgentsUser(t *testing.T) {
 	}
 	if err := os.Chown(dir, uid, -1); err != nil {
 		t.Fatal(err)
+	}
+	if got := secretOwner(dir, agentName); got != uid {
+		t.Errorf("got owner %d of secrets, want %d, whom the state belongs to", got, uid)
 	}
 	err = foreignState(dir, "daemon")
 	if err == nil || exitCode(err) != deployment.ExitUsage || !strings.Contains(err.Error(), "runuser -u daemon -- towline-agent") {
