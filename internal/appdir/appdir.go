@@ -59,7 +59,10 @@ func Open(o Options) (*Dir, error) {
 		path string
 		mode fs.FileMode
 	}{{d.path, 0o755}, {d.releases(), 0o755}, {d.incoming(), 0o750}, {d.shared(), 0o755}} {
-		err := makeDir(p.path, p.mode)
+		err := d.private(filepath.Dir(p.path))
+		if err == nil {
+			err = makeDir(p.path, p.mode)
+		}
 		if err == nil && p.path != d.shared() {
 			err = d.private(p.path)
 		}

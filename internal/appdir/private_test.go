@@ -55,6 +55,26 @@ func TestRootWorksInNoDirectoryOfTheAppsUser(t *testing.T) {
 	}
 }
 
+// Nothing is made where the app's user could put a link in the place of what was just made.
+func TestRootMakesNothingInADirectoryOfTheAppsUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		parts.Skip(t, "root, to act beside another user")
+	}
+	home := filepath.Join(t.TempDir(), "home")
+	must(t, os.Mkdir(home, 0o755))
+	must(t, os.Chown(home, 4711, 4712))
+	d, err := Open(Options{Path: filepath.Join(home, "app"), UID: 4711, GID: 4712})
+	if err == nil {
+		_ = d.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), home+" belongs to the user") {
+		t.Errorf("got %v, want the directory above named", err)
+	}
+	if names, _ := os.ReadDir(home); len(names) > 0 {
+		t.Errorf("got %v made there", names)
+	}
+}
+
 func TestLockIsNoLink(t *testing.T) {
 	dir, outside := filepath.Join(t.TempDir(), "app"), filepath.Join(t.TempDir(), "nologin")
 	must(t, os.Mkdir(dir, 0o755))
