@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
@@ -126,7 +127,11 @@ func (g *granting) add(ctx context.Context, name string) error {
 	}
 	plan, err := grant.Add(g.root, app)
 	if err != nil {
-		return &fault{err: err, code: deployment.ExitUsage, what: "add app " + name}
+		f := &fault{err: err, code: deployment.ExitUsage, what: "add app " + name}
+		if g.euid != 0 && errors.Is(err, fs.ErrPermission) {
+			f.hint = "use sudo: not everybody may look at what is granted"
+		}
+		return f
 	}
 	if !g.json {
 		g.p.printf("app %s in %s%s\n", name, c.Dir, runsAs(c, app))

@@ -261,6 +261,55 @@ func TestJudgeSeesThroughLinks(t *testing.T) {
 	}
 }
 
+func TestJudgeLooksAtWhoMayChangeWhatRootRuns(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "setup")
+	if err := os.WriteFile(file, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mine := shopUser()
+	mine.UID = os.Getuid()
+	if mine.UID == 0 {
+		mine.UID = 990
+		if err := os.Chown(file, 990, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*service.Description)
+		want   int
+	}{
+		"unit file": {func(d *service.Description) { d.Files = append(d.Files, file) }, 1},
+		"with a prefix": {func(d *service.Description) {
+			d.Programs = append(d.Programs, service.Program{Setting: "ExecStartPre", Path: file, Prefix: "+"})
+		}, 1},
+		"as the user": {func(d *service.Description) {
+			d.Programs = append(d.Programs, service.Program{Setting: "ExecStartPre", Path: file})
+		}, 0},
+	} {
+		d := goodUnit()
+		d.WorkingDirectory = "/"
+		d.Programs[0].Argv = []string{"/usr/bin/node", "/srv/shop/current/server.js"}
+		change := c.change
+		change(&d)
+		for _, allowed := range []bool{false, true} {
+			level := map[bool]string{false: refusal, true: warning}[allowed]
+			if got := only(judge(d, mine, "/srv/shop", allowed), level); len(got) != c.want {
+				t.Errorf("%s, allow-root %v: got %q, want %d", name, allowed, got, c.want)
+			}
+		}
+	}
+	for mode, want := range map[os.FileMode]bool{0o755: false, 0o757: true, 0o775: true} {
+		who := account{Owner: grant.Owner{UID: 1 << 20}, gids: []int{os.Getgid()}}
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		if got := changeable(file, who); got != want {
+			t.Errorf("%v: got %v, want %v", mode, got, want)
+		}
+	}
+}
+
 func TestGroupsByNumber(t *testing.T) {
 	for in, want := range map[string]string{"0": "root", "root": "root", "4242424242": "4242424242"} {
 		if got := groupName(in); got != want {

@@ -3,11 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/user"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/towline/towline/internal/config"
@@ -160,9 +162,40 @@ func judge(d service.Description, who account, dir string, allowRoot bool) []fin
 				file, d.Unit, override)
 		}
 	}
+	judgeOwners(d, who, reach, override, say)
 	judgePlace(d, dir, say)
 	judgeManners(d, say)
 	return out
+}
+
+// judgeOwners looks for what systemd does as root and the app's user may change.
+func judgeOwners(d service.Description, who account, reach, override string, say sayer) {
+	if who.UID == 0 {
+		return
+	}
+	for _, file := range d.Files {
+		if changeable(file, who) {
+			say(reach, "%s of %s may be changed by user %s: a release could write User=root into it; chown root %s and chmod go-w%s",
+				file, d.Unit, who.User, file, override)
+		}
+	}
+	for _, p := range d.Programs {
+		if p.Prefix != "" && changeable(p.Path, who) {
+			say(reach, "%s=%s%s of %s runs with more rights than user %s, who may change it; chown root %s and chmod go-w%s",
+				p.Setting, p.Prefix, p.Path, d.Unit, who.User, p.Path, override)
+		}
+	}
+}
+
+// changeable reports whether the user may write the file.
+func changeable(file string, who account) bool {
+	info, err := os.Stat(file)
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	mode := info.Mode().Perm()
+	return mode&0o002 != 0 || ok && (int(st.Uid) == who.UID || mode&0o020 != 0 && slices.Contains(who.gids, int(st.Gid)))
 }
 
 // resolved is dir with the links on the way to it followed, as far as there is anything yet.
