@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/towline/towline/internal/deployment"
@@ -73,6 +74,7 @@ type Engine struct {
 	retries int
 	force   bool // the command that runs now overrules a hold
 	scrubs  scrubber
+	looks   atomic.Uint64 // at release directories
 
 	mu      sync.Mutex
 	state   ledger

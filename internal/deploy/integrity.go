@@ -52,6 +52,7 @@ func (d *drift) String() string {
 // finding is what a look at one release directory gave.
 type finding struct {
 	tree  tree   // as it was in the ledger when the look began
+	look  uint64 // looks are numbered as they begin
 	print string // its fingerprint before it was read; empty when that could not be taken
 	read  bool   // it was read whole; else the fingerprint was the one that was known
 	drift *drift // nil: it is sound
@@ -72,7 +73,7 @@ func (e *Engine) survey(ctx context.Context, trees []tree, whole bool) []finding
 }
 
 func (e *Engine) examine(ctx context.Context, t tree, whole bool) finding {
-	f := finding{tree: t}
+	f := finding{tree: t, look: e.looks.Add(1)}
 	// Taken before the reading: what is changed while it goes on is seen by the next look.
 	if print, err := e.Integrity.Fingerprint(t.Name); err == nil {
 		f.print = print
@@ -125,8 +126,11 @@ func (e *Engine) learn(found []finding) error {
 				continue
 			}
 			t := &l.Trees[i]
+			if f.look < t.look {
+				continue // a later one has been learnt already
+			}
 			was := t.Drift
-			t.Drift, t.Print, t.Checked = f.drift, f.print, time.Now().UTC()
+			t.Drift, t.Print, t.Checked, t.look = f.drift, f.print, time.Now().UTC(), f.look
 			switch {
 			case f.drift != nil && (was == nil || was.String() != f.drift.String()):
 				worse = append(worse, *t)

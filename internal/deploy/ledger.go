@@ -70,6 +70,7 @@ type tree struct {
 	Print   string    `json:"print,omitempty"`  // fingerprint of the metadata when Drift was found, or nothing was
 	Checked time.Time `json:"checked,omitzero"` // when it was read whole last
 	Drift   *drift    `json:"drift,omitempty"`  // what is not as it was unpacked; nil when nothing is known to be
+	look    uint64    // of this process, that Drift comes from
 }
 
 // attempt is the deployment under way.

@@ -69,6 +69,18 @@ func TestFindingsOfAReleaseThatIsGone(t *testing.T) {
 	}
 }
 
+// A look that began earlier and took longer does not overrule one that saw the release as it was later.
+func TestFindingsThatComeLate(t *testing.T) {
+	r := deployed(t, "aaaaaaa", "bbbbbbb")
+	early := r.engine.survey(t.Context(), r.engine.trees(), true)
+	r.spoil("1-aaaaaaa")
+	must(t, r.engine.learn(r.engine.survey(t.Context(), r.engine.trees(), true)))
+	must(t, r.engine.learn(early))
+	if got := r.engine.Detail().Drift; len(got) != 1 || got[0].Name != "1-aaaaaaa" {
+		t.Errorf("got %+v, want the release that was changed", got)
+	}
+}
+
 func TestLoopScrubsAndVerifies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := deployed(t, "aaaaaaa", "bbbbbbb")
