@@ -250,8 +250,15 @@ func (s *store) holds(ctx context.Context, key string, body io.ReadSeeker) (stri
 	return tag, err == nil && bytes.Equal(have, want)
 }
 
+// Bounds of a listing, far above what any app comes to. A store that has been taken over has no end of either.
+const (
+	maxPages    = 2000
+	maxKeyBytes = 32 << 20
+)
+
 func (s *store) List(ctx context.Context, prefix string) ([]string, error) {
 	var keys []string
+	n, size := 0, 0
 	pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{Bucket: &s.loc.name, Prefix: &prefix})
 	for pages.HasMorePages() {
 		short, cancel := context.WithTimeout(ctx, small)
@@ -261,9 +268,15 @@ func (s *store) List(ctx context.Context, prefix string) ([]string, error) {
 			return nil, s.fault(ctx, "list objects", prefix, err)
 		}
 		for _, object := range page.Contents {
-			if key := aws.ToString(object.Key); checkKey(key) == nil { // consoles leave "folder/" objects behind
+			key := aws.ToString(object.Key)
+			if checkKey(key) == nil && strings.HasPrefix(key, prefix) { // consoles leave "folder/" objects behind
 				keys = append(keys, key)
+				size += len(key)
 			}
+		}
+		if n++; n == maxPages || size > maxKeyBytes {
+			return nil, s.fault(ctx, "list objects", prefix, &fault{
+				text: fmt.Sprintf("it has no end: %d keys on %d pages", len(keys), n), kind: ErrUnreachable})
 		}
 	}
 	slices.Sort(keys)
@@ -275,6 +288,7 @@ func (s *store) Versions(ctx context.Context, key string) ([]Version, error) {
 		return nil, err
 	}
 	var found []Version
+	n := 0
 	pages := s3.NewListObjectVersionsPaginator(s.client, &s3.ListObjectVersionsInput{Bucket: &s.loc.name, Prefix: &key})
 	for pages.HasMorePages() {
 		short, cancel := context.WithTimeout(ctx, small)
@@ -294,6 +308,9 @@ func (s *store) Versions(ctx context.Context, key string) ([]Version, error) {
 				found = append(found, Version{ID: aws.ToString(v.VersionId), Modified: aws.ToTime(v.LastModified),
 					Latest: aws.ToBool(v.IsLatest), Deleted: true})
 			}
+		}
+		if n++; n == maxPages {
+			return nil, s.fault(ctx, "list versions of", key, &fault{text: fmt.Sprintf("it has no end: %d on %d pages", len(found), n), kind: ErrUnreachable})
 		}
 	}
 	// Stable: within one second the store's own order, which is newest first, is all there is.

@@ -2,9 +2,11 @@ package bucket
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,6 +18,8 @@ import (
 
 // stallError says that a connection gave no byte for a while.
 type stallError time.Duration
+
+var errEndless = errors.New("the answer has no end")
 
 func (e stallError) Error() string { return fmt.Sprintf("no bytes for %v", time.Duration(e)) }
 
@@ -97,8 +101,40 @@ func (w watch) RoundTrip(req *http.Request) (*http.Response, error) {
 	body := &receiving{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, limit: w.stall}
 	body.timer = time.AfterFunc(w.stall, func() { cancel(stallError(w.stall)) })
 	body.timer.Stop()
-	resp.Body = body
+	resp.Body = &bounded{receiving: body, left: longest(req, resp)}
 	return resp, nil
+}
+
+const (
+	maxAnswer  = 8 << 20 // bytes of an answer that is no object; a page of a thousand keys takes at most half of it
+	maxRefusal = 1 << 20
+)
+
+// longest is how many bytes the answer's body may have. The SDK reads all but objects into memory whole; how much of an
+// object is read is its reader's to say.
+func longest(req *http.Request, resp *http.Response) int64 {
+	switch {
+	case resp.StatusCode >= 300:
+		return maxRefusal
+	case req.Method == http.MethodGet && req.URL.Query().Get("x-id") == "GetObject":
+		return math.MaxInt64
+	}
+	return maxAnswer
+}
+
+// bounded ends an answer that goes on and on.
+type bounded struct {
+	*receiving
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errEndless
+	}
+	n, err := b.receiving.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
 }
 
 // sending winds the timer up with every piece that the connection takes.
