@@ -130,7 +130,15 @@ func startChild(t *testing.T) func(order) answer {
 		}
 	}
 	cmd := exec.Command(program)
-	cmd.Env = append(os.Environ(), childMark+"=1", "GOMEMLIMIT=off", "GOGC=100")
+	// As the agent runs: the unit sets the limit, the agent the share.
+	unit, err := os.ReadFile("../../packaging/towline-agent.service")
+	must(t, err)
+	_, limit, found := strings.Cut(string(unit), "\nEnvironment=")
+	limit, _, _ = strings.Cut(limit, "\n")
+	if !found || !strings.HasPrefix(limit, "GOMEMLIMIT=") {
+		t.Fatalf("the unit sets no limit of memory but %q", limit)
+	}
+	cmd.Env = append(os.Environ(), childMark+"=1", limit, "GOGC=50")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	must(t, err)

@@ -277,6 +277,6 @@ func (s *stage) finish() (Tree, error) {
 		return Tree{}, fmt.Errorf("%w: artifact: %d entries with %d bytes, want %d with %d",
 			release.ErrVerify, s.entries, s.bytes, w.Entries, w.UnpackedSize)
 	}
-	listing := s.listing()
-	return Tree{Entries: s.wroteEntries(), Bytes: s.wroteBytes, Digest: listing.Digest(), Listing: listing}, nil
+	all := s.contents()
+	return Tree{Entries: s.wroteEntries(), Bytes: s.wroteBytes, Digest: all.Digest(), Listing: all}, nil
 }

@@ -178,16 +178,6 @@ func (p *patient) Read(b []byte) (int, error) {
 	return p.r.Read(b)
 }
 
-// listing is what the stage has written.
-func (s *stage) listing() Listing {
-	lines := make(Listing, 0, len(s.nodes))
-	for p, n := range s.nodes {
-		lines = appendLine(lines, p, n, s.skips)
-	}
-	slices.Sort(lines)
-	return lines
-}
-
 // wroteEntries counts the entries that stand in the tree.
 func (s *stage) wroteEntries() int64 {
 	var count int64

@@ -9,8 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/release"
@@ -25,8 +29,8 @@ func TestListingIsItsDigest(t *testing.T) {
 	want := Listing{
 		`"a b" f 0644 ` + sum(""), `"b" d 0755 -`, `"b/l" l 0000 ` + sum("x"), `"b/x" f 0644 ` + sum("hi"),
 	}
-	if !slices.Equal(tree.Listing, want) {
-		t.Errorf("listing: got %q, want %q", tree.Listing, want)
+	if got := lines(t, tree.Listing); !slices.Equal(got, want) {
+		t.Errorf("listing: got %q, want %q", got, want)
 	}
 	var text bytes.Buffer
 	_, err = tree.Listing.WriteTo(&text)
@@ -49,12 +53,35 @@ func TestListingIsItsDigest(t *testing.T) {
 	}
 }
 
+// lines are those of an unpacked tree.
+func lines(t *testing.T, c Contents) Listing {
+	t.Helper()
+	var text bytes.Buffer
+	_, err := c.WriteTo(&text)
+	must(t, err)
+	l, err := ReadListing(text.Bytes(), c.Digest())
+	must(t, err)
+	return l
+}
+
+// Paths stand in the order of their lines, whatever quoting makes of them.
+func TestContentsAreInTheOrderOfLines(t *testing.T) {
+	name := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", " ", "!", "#", "~", "\"", "/", "é", "\u2028"}), 1, 5)
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := strings.Join(name.Draw(t, "a"), ""), strings.Join(name.Draw(t, "b"), "")
+		if got, want := byLine(a, b), strings.Compare(strconv.Quote(a), strconv.Quote(b)); got != want {
+			t.Errorf("%q and %q: got %d, want %d", a, b, got, want)
+		}
+	})
+}
+
 func TestDifferencesNamePaths(t *testing.T) {
 	root, tree, err := unpackPlain(t, tarOf(t, reg("a", "x"), reg("b", "x"), reg("c", "x"), dir("d"), reg("d/e", "x"), link("l", "a"), reg("z z\u00e9", "x"),
 		reg("p", "x"), reg("u", "x")), UnpackOptions{})
 	must(t, err)
-	if got, err := ListTree(t.Context(), root, nil); err != nil || len(Differences(tree.Listing, got)) != 0 {
-		t.Fatalf("untouched: got %v, %v", Differences(tree.Listing, got), err)
+	was := lines(t, tree.Listing)
+	if got, err := ListTree(t.Context(), root, nil); err != nil || len(Differences(was, got)) != 0 {
+		t.Fatalf("untouched: got %v, %v", Differences(was, got), err)
 	}
 	at := func(p string) string { return filepath.Join(root.Name(), p) }
 	must(t, os.WriteFile(at("a"), []byte("y"), 0o644))
@@ -75,7 +102,7 @@ func TestDifferencesNamePaths(t *testing.T) {
 		{Path: "d/e", What: "missing"}, {Path: "l", What: "changed"}, {Path: "n", What: "added"}, {Path: "n/m", What: "added"},
 		{Path: "p", What: "changed"}, {Path: "v", What: "added"}, {Path: "z z\u00e9", What: "missing"},
 	}
-	if differ := Differences(tree.Listing, got); !slices.Equal(differ, want) {
+	if differ := Differences(was, got); !slices.Equal(differ, want) {
 		t.Errorf("got %v, want %v", differ, want)
 	}
 	if _, err := DigestTree(root, nil); !errors.Is(err, release.ErrVerify) {

@@ -35,10 +35,10 @@ type UnpackOptions struct {
 
 // Tree is what was unpacked.
 type Tree struct {
-	Entries int64   // entries of the archive that were written
-	Bytes   int64   // of regular files written
-	Digest  string  // as DigestTree gives it for the same Skip
-	Listing Listing // as ListTree gives it for the same Skip
+	Entries int64    // entries of the archive that were written
+	Bytes   int64    // of regular files written
+	Digest  string   // as DigestTree gives it for the same Skip
+	Listing Contents // as ListTree gives it for the same Skip
 }
 
 // plainRatio bounds what an archive without a description may unpack to, over its own size.
