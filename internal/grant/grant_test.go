@@ -366,16 +366,3 @@ func TestDirectoryThatTheAppCouldExchange(t *testing.T) {
 		})
 	}
 }
-
-// Without a unit there is no app's user, but there are others.
-func TestDirectoryThatEverybodyCouldExchange(t *testing.T) {
-	root, app := t.TempDir(), newApp(t)
-	app.Dir, app.Unit, app.User = "/srv/apps/shop", "", app.Agent
-	setUp(t, root+"/srv/apps", "./")
-	if err := os.Chmod(root+"/srv/apps", 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Add(root, app); err == nil || !strings.Contains(err.Error(), "/srv/apps is writable for everybody") {
-		t.Errorf("got %v, want it refused", err)
-	}
-}

@@ -266,13 +266,48 @@ func giveAt(parent int, name string, owner Owner, mode func(*unix.Stat_t) uint32
 
 // safeAbove refuses a place whose upper directories the app could exchange, or that the agent cannot see.
 func (t tree) safeAbove() error {
+	dir := filepath.Dir(t.app.Dir)
+	if err := t.seen(t.app.Dir); err != nil {
+		return err
+	}
+	if err := t.safeUp(dir); err != nil {
+		return err
+	}
+	// Links on the way lead to directories with others above them.
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		real, err := filepath.EvalSymlinks(t.root + dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // to be made
+		}
+		if err != nil {
+			return fmt.Errorf("app directory %s: %w", t.app.Dir, err)
+		}
+		inside, ok := strings.CutPrefix(real, t.root)
+		if !ok || inside == "" || inside == dir {
+			return nil
+		}
+		if err := t.seen(inside); err != nil {
+			return err
+		}
+		return t.safeUp(inside)
+	}
+	return nil
+}
+
+// seen refuses a path that the agent's sandbox hides.
+func (t tree) seen(path string) error {
 	// PrivateTmp=yes and ProtectHome=yes of the agent's unit.
 	for _, hidden := range []string{"/tmp", "/var/tmp", "/home", "/root", "/run/user"} {
-		if strings.HasPrefix(t.app.Dir+"/", hidden+"/") {
+		if strings.HasPrefix(path+"/", hidden+"/") {
 			return fmt.Errorf("app directory %s: the agent sees nothing of %s; use /srv/%s", t.app.Dir, hidden, t.app.Key)
 		}
 	}
-	for dir := filepath.Dir(t.app.Dir); ; dir = filepath.Dir(dir) {
+	return nil
+}
+
+// safeUp is safeAbove for the directories of one path.
+func (t tree) safeUp(dir string) error {
+	for ; ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(t.root + dir)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
