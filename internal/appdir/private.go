@@ -15,6 +15,18 @@ func (d *Dir) private(dir string) error {
 	if os.Geteuid() != 0 || d.uid == 0 {
 		return nil
 	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	if err := d.privateUp(dir); err != nil || real == dir {
+		return err
+	}
+	return d.privateUp(real)
+}
+
+// privateUp is private for the directories of one path, which has no say about where links on it lead from.
+func (d *Dir) privateUp(dir string) error {
 	for {
 		var st unix.Stat_t
 		if err := unix.Stat(dir, &st); err != nil {

@@ -75,6 +75,24 @@ func TestRootMakesNothingInADirectoryOfTheAppsUser(t *testing.T) {
 	}
 }
 
+// A link on the way, root's own, into a place of the app's user.
+func TestRootFollowsNoLinkIntoADirectoryOfTheAppsUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		parts.Skip(t, "root, to act beside another user")
+	}
+	base := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(base, "home/data"), 0o755))
+	must(t, os.Chown(filepath.Join(base, "home"), 4711, 4712))
+	must(t, os.Symlink("home/data", filepath.Join(base, "srv")))
+	d, err := Open(Options{Path: filepath.Join(base, "srv/app"), UID: 4711, GID: 4712})
+	if err == nil {
+		_ = d.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(base, "home")+" belongs to the user") {
+		t.Errorf("got %v, want the directory behind the link named", err)
+	}
+}
+
 func TestLockIsNoLink(t *testing.T) {
 	dir, outside := filepath.Join(t.TempDir(), "app"), filepath.Join(t.TempDir(), "nologin")
 	must(t, os.Mkdir(dir, 0o755))
