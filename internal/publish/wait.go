@@ -206,6 +206,12 @@ func (r *run) poll(ctx context.Context, name string, seq uint64, hash string, te
 			}
 		case errors.Is(err, fs.ErrNotExist):
 			// None yet, which is how a new server begins.
+		case errors.Is(err, fs.ErrPermission):
+			// Without leave to list the whole bucket, what is absent looks forbidden.
+			if note := "no receipt yet, or no leave to read it"; complaint != note {
+				complaint = note
+				tell(word{note: note, seen: note})
+			}
 		case err.Error() != complaint:
 			complaint = err.Error()
 			tell(word{note: "receipt: " + release.CleanText(complaint, 300)})

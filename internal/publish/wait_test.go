@@ -295,6 +295,19 @@ func TestStatusWhereAbsentLooksForbidden(t *testing.T) {
 	}
 }
 
+// The first release under the printed policy: there is no receipt yet, which looks forbidden and alarms nobody.
+func TestFirstReceiptWhereAbsentLooksForbidden(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t).with("servers", "", "expect-servers", "web-1")
+		s.bucket.denyList = true
+		s.leave(time.Minute, receipt(t, 1, commit(1), deployment.Deployed))
+		r := s.must(commit(1))
+		if text := s.log.text(); r.Outcome != deployment.Deployed || strings.Contains(text, "denied") || strings.Count(text, "web-1> no receipt yet, or no leave to read it\n") != 1 {
+			t.Errorf("got %s, want deployed and one quiet word of the receipt:\n%s", r.Outcome, text)
+		}
+	})
+}
+
 func TestReportStaysSmall(t *testing.T) {
 	r := &Result{App: "web", Outcome: deployment.Failed}
 	for i := range 2000 {
