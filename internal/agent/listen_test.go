@@ -2,11 +2,13 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -170,5 +172,12 @@ func TestSocketIsForItsGroup(t *testing.T) {
 	w.must(os.WriteFile(s.Socket, []byte("mine"), 0o600))
 	if _, err := New(s, r.Agent.log); err == nil {
 		t.Error("a file was taken for a socket")
+	}
+}
+
+func TestAPortThatTheAgentMayNotOpen(t *testing.T) {
+	err := fmt.Errorf("listen on :443: %w", &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", syscall.EACCES)})
+	if got := hint(err); !strings.Contains(got, "towline-agent.socket") {
+		t.Errorf("got hint %q, want who can open the port", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -230,7 +231,10 @@ func exitCode(err error) int {
 // hint is what usually helps, empty where the error says it itself.
 func hint(err error) string {
 	var path *os.PathError
+	var port *net.OpError
 	switch {
+	case errors.As(err, &port) && port.Op == "listen" && errors.Is(err, fs.ErrPermission):
+		return "use a port above 1023, or have systemd open it: towline-agent.socket"
 	case errors.As(err, new(*configError)) && errors.Is(err, fs.ErrNotExist):
 		return "name the file with --config FILE"
 	case errors.As(err, new(*usageError)):
