@@ -114,8 +114,8 @@ var defences = map[string]row{
 		[]test{{"internal/appdir", "TestLocalUserRacesTheStage"}},
 	},
 	"stolen CI key": {
-		"signs what he likes", "**he runs code as the app's user** until the key is changed, which takes no downtime; with `threshold: 2` one key is not enough",
-		[]test{{here, "TestStolenCIKey"}},
+		"signs what he likes", "**he runs code as the app's user** until the key is changed, which takes no downtime; with `threshold: 2` one key is not enough, and a publisher with both signs again only what both have signed",
+		[]test{{here, "TestStolenCIKey"}, {"internal/publish", "TestOneKeyOfTwoIsNotSignedForByTheOther"}},
 	},
 	"stolen agent key": {
 		"has a server's key to the bucket", "it reads releases and writes one receipt: `towline init --print-policy`",
@@ -126,8 +126,8 @@ var defences = map[string]row{
 		[]test{{"internal/cli", "TestServerCannotWriteThePointer"}},
 	},
 	"compromised S3 endpoint": {
-		"answers for the store", "signatures; no redirect to another host; no credentials where they do not belong",
-		[]test{{"internal/bucket", "TestCompromisedEndpoint"}},
+		"answers for the store", "signatures; no redirect to another host; no credentials where they do not belong; no answer and no listing without an end",
+		[]test{{"internal/bucket", "TestCompromisedEndpoint"}, {"internal/bucket", "TestEndlessAnswers"}, {"internal/bucket", "TestNoAnswerOfSTSShowsTheToken"}},
 	},
 	"recycled repository name": {
 		"registers a name that was given up, for its OIDC rights", "the trust policy that is printed pins the numeric IDs",
