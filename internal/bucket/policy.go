@@ -1,9 +1,11 @@
 package bucket
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/towline/towline/internal/release"
 )
@@ -11,6 +13,7 @@ import (
 // Scope is what policies speak of: one environment of one app in one S3 bucket, and one of its servers.
 type Scope struct {
 	Bucket      string // its name, see Name
+	Partition   string // of AWS, as in ARNs, see Name; empty: aws
 	Prefix      string // of the app's keys
 	Environment string
 	Server      string // whose receipt its agent writes; empty: none
@@ -44,16 +47,23 @@ func (p Policy) String() string {
 	return string(data)
 }
 
-// Name gives the name of the S3 bucket that a URL means, in the forms that Open takes.
-func Name(url string) (string, error) {
+// Name gives the name of the S3 bucket that a URL means, in the forms that Open takes, and the partition of AWS that the
+// URL's region is in.
+func Name(url string) (name, partition string, err error) {
 	loc, err := parse(Options{URL: url})
 	if err == nil && loc.dir != "" {
 		err = errors.New("a directory has no policies")
 	}
 	if err != nil {
-		return "", fmt.Errorf("bucket %q: %w", url, err)
+		return "", "", fmt.Errorf("bucket %q: %w", url, err)
 	}
-	return loc.name, nil
+	switch {
+	case strings.HasPrefix(loc.region, "cn-"):
+		return loc.name, "aws-cn", nil
+	case strings.HasPrefix(loc.region, "us-gov-"):
+		return loc.name, "aws-us-gov", nil
+	}
+	return loc.name, "aws", nil
 }
 
 // The actions that the policies allow, beside aborting an upload.
@@ -146,8 +156,15 @@ func (s Scope) read(more ...string) []string {
 }
 
 func (s Scope) lists(sid, prefix string) Statement {
-	return Statement{Sid: sid, Action: []string{listBucket}, Resource: []string{"arn:aws:s3:::" + s.Bucket},
+	return Statement{Sid: sid, Action: []string{listBucket}, Resource: []string{s.arn("")},
 		Condition: map[string]map[string]string{"StringLike": {"s3:prefix": prefix + "*"}}}
 }
 
-func (s Scope) arn(key string) string { return "arn:aws:s3:::" + s.Bucket + "/" + key }
+// arn names an object, or with key "" the bucket.
+func (s Scope) arn(key string) string {
+	arn := "arn:" + cmp.Or(s.Partition, "aws") + ":s3:::" + s.Bucket
+	if key == "" {
+		return arn
+	}
+	return arn + "/" + key
+}

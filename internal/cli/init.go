@@ -83,6 +83,9 @@ func (p *program) policies(f initFlags) error {
 	if err != nil {
 		return err
 	}
+	for _, principal := range []*string{&f.publisher, &f.agent} { // the flags' defaults are those of most accounts
+		*principal = strings.Replace(*principal, "arn:aws:iam::ACCOUNT:", "arn:"+scope.Partition+":iam::ACCOUNT:", 1)
+	}
 	var out struct {
 		CI     *bucket.Policy `json:"ci,omitempty"`
 		Agent  *bucket.Policy `json:"agent,omitempty"`
@@ -124,11 +127,11 @@ func (p *program) scope(f initFlags) (bucket.Scope, error) {
 	if url == "" {
 		return bucket.Scope{}, usagef("--bucket: required with --print-policy")
 	}
-	name, err := bucket.Name(url)
+	name, partition, err := bucket.Name(url)
 	if err == nil {
 		err = release.CheckApp(p.app)
 	}
-	s := bucket.Scope{Bucket: name, Prefix: cmp.Or(f.prefix, p.app), Environment: f.environment, Server: f.server}
+	s := bucket.Scope{Bucket: name, Partition: partition, Prefix: cmp.Or(f.prefix, p.app), Environment: f.environment, Server: f.server}
 	for _, check := range []func() error{
 		func() error { return release.CheckPrefix(s.Prefix) },
 		func() error { return release.CheckEnvironment(s.Environment) },
