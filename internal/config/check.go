@@ -145,11 +145,7 @@ func (r *reader) app(at, key string, f *appForm) App {
 	if *f.Keep < minKeep {
 		r.wrong(at+"/keep", "%d: at least %d, the live release and the one before", *f.Keep, minKeep)
 	}
-	for i, shared := range f.Shared {
-		if clean := strings.TrimSuffix(shared, "/"); !filepath.IsLocal(clean) || path.Clean(clean) != clean || clean == "." {
-			r.wrong(fmt.Sprintf("%s/shared[%d]", at, i), "%q: want a path inside the release, such as .env or uploads/", shared)
-		}
-	}
+	r.shared(at, f.Shared)
 	if h := f.Hooks; h != nil {
 		a.Hooks = Hooks{BeforeActivate: h.BeforeActivate, AfterHealthy: h.AfterHealthy}
 		r.argv(at+"/hooks/before-activate", h.BeforeActivate)
@@ -161,6 +157,23 @@ func (r *reader) app(at, key string, f *appForm) App {
 		a.Pointer = release.PointerKey(a.Prefix, a.Environment)
 	}
 	return a
+}
+
+// shared checks the paths that outlive releases. Each is a link in the release, so that none can lie in another.
+func (r *reader) shared(at string, paths []string) {
+	for i, p := range paths {
+		at, clean := fmt.Sprintf("%s/shared[%d]", at, i), strings.TrimSuffix(p, "/")
+		if !filepath.IsLocal(clean) || path.Clean(clean) != clean || clean == "." || !utf8Printable(clean) {
+			r.wrong(at, "%q: want a path inside the release, such as .env or uploads/", p)
+		}
+		for j, q := range paths {
+			above := strings.TrimSuffix(q, "/")
+			if i != j && (strings.HasPrefix(clean, above+"/") || clean == above && j < i) {
+				r.wrong(at, "%s: it lies in %s, which is shared already; leave it out", p, q)
+				break
+			}
+		}
+	}
 }
 
 // plain checks the two keys of the shell recipe's pointer.
