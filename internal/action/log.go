@@ -102,14 +102,12 @@ func clean(text string) string { return release.CleanText(text, 4096) }
 func (l *log) Warn(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.warnings++
-	l.command(func(a *githubactions.Action) {
-		if l.warnings <= maxAnnotations {
-			a.Warningf("%s", clean(text))
-			return
-		}
-		a.Debugf("warning: %s", clean(text))
-	})
+	if l.warnings++; l.warnings > maxAnnotations {
+		l.stop()
+		fmt.Fprintln(l.out, "warning: "+clean(text))
+		return
+	}
+	l.command(func(a *githubactions.Action) { a.Warningf("%s", clean(text)) })
 }
 
 // Error is an annotation with the likely fix, unless there were ten.

@@ -347,3 +347,27 @@ func TestAnnotationsAreTen(t *testing.T) {
 		t.Errorf("got %d errors:\n%s", got, out.String())
 	}
 }
+
+// The page shows ten warnings; the log shows all.
+func TestWarningsBeyondTenAreLines(t *testing.T) {
+	var out bytes.Buffer
+	l := newLog(&out, os.Getenv)
+	for i := range 12 {
+		l.Warn(fmt.Sprintf("number %d\n::error::boom", i))
+	}
+	l.Notice("end")
+	var lines []string
+	for line := range strings.Lines(out.String()) {
+		if strings.HasPrefix(line, "warning: number 1") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	if got := strings.Count(out.String(), "::warning::"); got != 10 || len(lines) != 2 || lines[1] != "warning: number 11 ::error::boom" {
+		t.Errorf("got %d annotations and lines %q, want 10 and two:\n%s", got, lines, out.String())
+	}
+	for _, c := range obeyed(out.String()) {
+		if c.name != "warning" && c.name != "notice" {
+			t.Errorf("the runner obeyed %+v", c)
+		}
+	}
+}
