@@ -19,11 +19,13 @@ import (
 )
 
 const (
-	singleMax = 16 << 20        // bytes that go in one request
-	partSize  = 8 << 20         // bytes of a part, more only where maxParts would not do
-	maxParts  = 10000           // S3's limit
-	workers   = 4               // parts in flight
-	abortTime = 3 * time.Second // a person who pressed Ctrl-C, and a runner that kills, wait no longer
+	singleMax  = 16 << 20        // bytes that go in one request
+	partSize   = 8 << 20         // bytes of a part, more only where maxParts would not do
+	maxParts   = 10000           // S3's limit
+	workers    = 4               // parts in flight
+	abortTime  = 3 * time.Second // a person who pressed Ctrl-C, and a runner that kills, wait no longer
+	aborts     = 3
+	abortPause = 100 * time.Millisecond
 )
 
 func (s *store) Upload(ctx context.Context, key string, r io.ReaderAt, size int64, contentType string, progress func(int64)) error {
@@ -62,10 +64,7 @@ func (s *store) multipart(ctx context.Context, key string, r io.ReaderAt, size i
 		// Parts that nobody lists cost money for ever: abort them even when ctx has ended.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
 		defer cancel()
-		_, abortErr := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.loc.name, Key: &key, UploadId: begun.UploadId})
-		if abortErr != nil && apiCode(abortErr) != "NoSuchUpload" {
-			s.log.Warn("parts of a failed upload stay in the bucket", "key", key, "error", s.fault(ctx, "abort upload of", key, abortErr))
-		}
+		s.abort(ctx, key, begun.UploadId)
 	}()
 	parts, err := s.parts(ctx, key, begun.UploadId, r, size, progress)
 	if err != nil {
@@ -89,6 +88,28 @@ func (s *store) multipart(ctx context.Context, key string, r io.ReaderAt, size i
 		}
 	}
 	return s.fault(ctx, op, key, err)
+}
+
+// abort gives up the parts that were uploaded. A part that was on its way can arrive after that and bring the upload back,
+// so it is asked again until the store knows nothing of it.
+func (s *store) abort(ctx context.Context, key string, id *string) {
+	for again := range aborts {
+		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.loc.name, Key: &key, UploadId: id})
+		switch {
+		case err != nil && apiCode(err) == "NoSuchUpload":
+			return
+		case err != nil && again == 0:
+			s.log.Warn("parts of a failed upload stay in the bucket", "key", key, "error", s.fault(ctx, "abort upload of", key, err))
+			return
+		case err != nil:
+			return
+		}
+		select {
+		case <-time.After(abortPause):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // parts uploads all parts, several at a time, and ends all at the first failure.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -63,7 +64,7 @@ func idToken(ctx context.Context, transport http.RoundTripper, requestURL, reque
 	var answer struct {
 		Value string `json:"value"`
 	}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || answer.Value == "" {
+	if err := json.NewDecoder(io.LimitReader(response.Body, 2*maxToken)).Decode(&answer); err != nil || answer.Value == "" {
 		return "", fmt.Errorf("%s: the answer holds no token", operation)
 	}
 	return answer.Value, nil
