@@ -18,10 +18,17 @@ type integrity struct {
 	dir    *appdir.Dir
 	memory *journal.Journal
 	log    *slog.Logger
+	turn   chan struct{} // holds one token while a release is read: a listing of each at once would be too much memory
 }
 
 // Compare implements deploy.Integrity.
 func (i integrity) Compare(ctx context.Context, name, digest string, shared []string) (bool, []deployment.Difference, error) {
+	select {
+	case i.turn <- struct{}{}:
+		defer func() { <-i.turn }()
+	case <-ctx.Done():
+		return false, nil, fmt.Errorf("release %s: another one is still read: %w", name, ctx.Err())
+	}
 	if !i.dir.Has(name) { // a link in its place is not it, wherever it leads
 		return false, nil, fmt.Errorf("release %s: %w", name, fs.ErrNotExist)
 	}
