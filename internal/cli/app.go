@@ -133,10 +133,24 @@ func (g *granting) add(ctx context.Context, name string) error {
 		}
 		return f
 	}
+	if others := otherKeys(settings, name); plan.EndsRoot() && len(others) > 0 {
+		report.Findings = append(report.Findings, finding{warning, "the agent is root no longer, and so far it has no rights for " +
+			strings.Join(others, ", ") + ": run towline app add for each"})
+	}
 	if !g.json {
 		g.p.printf("app %s in %s%s\n", name, c.Dir, runsAs(c, app))
 	}
 	return g.carryOut(ctx, plan, report, "systemctl enable --now "+grant.AgentUnit)
+}
+
+// otherKeys are the keys of all apps but one.
+func otherKeys(settings config.Settings, name string) (keys []string) {
+	for _, a := range settings.Apps {
+		if a.Key != name {
+			keys = append(keys, a.Key)
+		}
+	}
+	return keys
 }
 
 func runsAs(c config.App, app grant.App) string {

@@ -27,6 +27,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/towline/towline/internal/durable"
@@ -110,6 +111,11 @@ func (p Plan) Todo() int {
 		}
 	}
 	return n
+}
+
+// EndsRoot reports whether the agent is root so far, and is not any more once the plan is carried out.
+func (p Plan) EndsRoot() bool {
+	return slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Path == rootDropIn && c.Action == Delete })
 }
 
 // Apply makes the changes and calls done after each that was not Keep. It ends at the first error; what was done until then
