@@ -118,6 +118,13 @@ func TestSystemdHealthy(t *testing.T) {
 			t.Errorf("got %+v, want it running in a new invocation", st)
 		}
 		old = st.Invocation
+		// journald is to have caught up: it dates what it reads, and the last restart was milliseconds ago.
+		for range 500 {
+			if lines, err := s.Log(t.Context(), 40); err != nil || contains(lines, "hello from "+old) && contains(lines, "Started ") {
+				break
+			}
+			<-time.After(20 * time.Millisecond)
+		}
 	}
 	st := await(t, s, func(deployment.UnitState) bool { return true })
 	var lines []string

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/towline/towline/internal/deployment"
 )
 
 const (
@@ -62,14 +64,15 @@ func (s *Systemd) journal(ctx context.Context, n int, ended bool, match string) 
 
 // journalctl runs the program of that name once and leaves out entries of the invocation old. It does not ask for
 // the wanted invocation instead: journald does not know that of a process which ended before it read the first line,
-// and those are the crashes that matter.
-func journalctl(ctx context.Context, unit string, n int, old string, args []string) ([]string, error) {
+// and those are the crashes that matter. For the same reason the old one's last words may be taken for the new one's;
+// its main process is known by its number.
+func journalctl(ctx context.Context, unit string, n int, old deployment.UnitState, args []string) ([]string, error) {
 	path, err := lookPath("journalctl", []string{"PATH=" + defaultPath})
 	if err != nil {
 		return []string{"no journal of " + unit + ": journalctl is not installed"}, nil
 	}
 	cmd := exec.CommandContext(ctx, path, append(args, "--output=json", "--all", "--no-pager", "--lines="+strconv.Itoa(n),
-		"--output-fields=MESSAGE,_SYSTEMD_INVOCATION_ID,INVOCATION_ID")...)
+		"--output-fields=MESSAGE,_PID,_SYSTEMD_INVOCATION_ID,INVOCATION_ID")...)
 	cmd.Env = []string{"PATH=" + defaultPath, "LC_ALL=C"}
 	cmd.WaitDelay = time.Second
 	out, complaint := &tail{max: journalBytes}, &tail{max: keepBytes}
@@ -93,7 +96,7 @@ func journalctl(ctx context.Context, unit string, n int, old string, args []stri
 	var lines []string
 	for _, line := range out.raw(n) {
 		var e entry
-		if json.Unmarshal([]byte(line), &e) != nil || old != "" && (e.Own == old || e.About == old) {
+		if json.Unmarshal([]byte(line), &e) != nil || e.of(old) {
 			continue
 		}
 		for text := range strings.Lines(string(e.Message)) {
@@ -106,8 +109,15 @@ func journalctl(ctx context.Context, unit string, n int, old string, args []stri
 // entry is one journal entry as journalctl writes it.
 type entry struct {
 	Message message `json:"MESSAGE"`
+	PID     any     `json:"_PID"`                   // of the process that wrote it
 	Own     any     `json:"_SYSTEMD_INVOCATION_ID"` // of the process that wrote it
 	About   any     `json:"INVOCATION_ID"`          // of the unit that systemd speaks of
+}
+
+// of reports whether the entry is the invocation's.
+func (e entry) of(old deployment.UnitState) bool {
+	return old.Invocation != "" && (e.Own == old.Invocation || e.About == old.Invocation) ||
+		old.MainPID > 1 && e.PID == strconv.Itoa(old.MainPID)
 }
 
 // message is a string or, when that is no plain text, an array of bytes as numbers, or, for an entry that holds

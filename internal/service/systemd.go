@@ -28,8 +28,8 @@ type Systemd struct {
 	bus  bus
 
 	mu   sync.Mutex
-	old  string    // invocation that the last Restart ended: its lines are not wanted any more
-	when time.Time // of the last Restart; zero before
+	old  deployment.UnitState // what the last Restart ended: its lines are not wanted any more
+	when time.Time            // of the last Restart; zero before
 }
 
 // NewSystemd returns the unit of that name, which need not exist yet; see Check. Close frees its connection.
@@ -88,7 +88,7 @@ func (s *Systemd) restart(ctx context.Context, op string) error {
 		return fmt.Errorf("%s %s: %w", op, s.unit, err)
 	}
 	s.mu.Lock()
-	s.old, s.when = old.Invocation, time.Now()
+	s.old, s.when = old, time.Now()
 	s.mu.Unlock()
 
 	switch err := s.bus.resetFailed(ctx, s.unit); {
