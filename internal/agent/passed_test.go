@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/towline/towline/internal/config"
+	"github.com/towline/towline/test/parts"
 )
 
 // holder is systemd, which holds a port whatever becomes of the agent.
@@ -70,7 +71,7 @@ func TestThePortOutlivesTheAgent(t *testing.T) {
 	systemd := newHolder(t)
 	for range 3 {
 		early := systemd.ask() // while there is no agent
-		log := &syncBuffer{}
+		log := &parts.Buffer{}
 		a, err := open(s, slog.New(slog.NewTextHandler(log, nil)), systemd.pass())
 		w.must(err)
 		if a.Addr() != systemd.l.Addr().String() {
@@ -92,7 +93,7 @@ func TestThePortOutlivesTheAgent(t *testing.T) {
 func TestAPassedPortThatNobodyWants(t *testing.T) {
 	w := newWorld(t)
 	systemd := newHolder(t)
-	log := &syncBuffer{}
+	log := &parts.Buffer{}
 	a, err := open(w.settings("", oneApp), slog.New(slog.NewTextHandler(log, nil)), systemd.pass())
 	w.must(err)
 	defer a.release()

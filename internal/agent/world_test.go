@@ -27,6 +27,7 @@ import (
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/release"
+	"github.com/towline/towline/test/parts"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -193,7 +194,7 @@ type running struct {
 	*Agent
 	w      *world
 	client *http.Client // on the socket
-	log    *syncBuffer
+	log    *parts.Buffer
 	stop   func() error
 
 	mu     sync.Mutex
@@ -203,7 +204,7 @@ type running struct {
 
 func (w *world) start(s config.Settings) *running {
 	w.t.Helper()
-	log := &syncBuffer{}
+	log := &parts.Buffer{}
 	a, err := New(s, slog.New(slog.NewTextHandler(log, nil)))
 	w.must(err)
 	if w.tune != nil {
@@ -303,24 +304,6 @@ func (r *running) call(path string, body any, into any) int {
 		}
 	}
 	return resp.StatusCode
-}
-
-// syncBuffer is a log that several goroutines write.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // hash is a commit hash made of a text.

@@ -1,7 +1,6 @@
 package threats
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io/fs"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	"github.com/towline/towline/internal/cli"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/release"
+	"github.com/towline/towline/test/parts"
 )
 
 // asAgent makes the test's own program the agent: the one thing that a test in this process cannot do is to be killed.
@@ -51,7 +50,7 @@ func (r ran) want(t *testing.T, code int, says ...string) {
 // towline runs the command.
 func towline(t *testing.T, env map[string]string, args ...string) ran {
 	t.Helper()
-	var out syncBuffer
+	var out parts.Buffer
 	code := cli.Main(t.Context(), cli.Env{
 		Args: args, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &out, Getenv: func(name string) string { return env[name] },
 	})
@@ -245,24 +244,6 @@ func (p *publisher) released(version string, args ...string) []byte {
 	p.t.Helper()
 	p.publish(version, args...).want(p.t, deployment.ExitOK)
 	return p.get(p.track.pointer())
-}
-
-// syncBuffer takes what several goroutines write.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // opened reads the pointer without asking who signed it.

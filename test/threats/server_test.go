@@ -16,6 +16,7 @@ import (
 	"github.com/towline/towline/internal/agent"
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/test/parts"
 )
 
 // server is a machine with an agent on it.
@@ -65,7 +66,7 @@ const oneApp = "  web:\n    dir: $srv/web\n    restart: [sh, -c, \"echo x >> $sr
 // once runs the agent with --once.
 func (v *server) once() ran {
 	v.t.Helper()
-	var out syncBuffer
+	var out parts.Buffer
 	code := agent.Run(v.t.Context(), agent.Options{Args: []string{"--config", v.file, "--once"}, Stdout: &out, Stderr: &out})
 	return ran{code, out.String()}
 }
@@ -146,7 +147,7 @@ func (v *server) refused(k track, say string) {
 type daemon struct {
 	*server
 	*agent.Agent
-	log  *syncBuffer
+	log  *parts.Buffer
 	stop func()
 }
 
@@ -154,7 +155,7 @@ func (v *server) start() *daemon {
 	v.t.Helper()
 	settings, err := config.Load(v.file)
 	v.must(err)
-	d := &daemon{server: v, log: &syncBuffer{}}
+	d := &daemon{server: v, log: &parts.Buffer{}}
 	d.Agent, err = agent.New(settings, slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	v.must(err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(v.t.Context()))

@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +21,7 @@ import (
 	"github.com/towline/towline/internal/bucket"
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/test/parts"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -61,7 +61,7 @@ func TestReceiptsAreWrittenOnceAndKeptFresh(t *testing.T) {
 		store := &puts{}
 		var now atomic.Pointer[deployment.Receipt]
 		now.Store(&deployment.Receipt{})
-		log := &syncBuffer{}
+		log := &parts.Buffer{}
 		r := NewReceipts(ReceiptsOptions{Bucket: store, Key: "k", Current: func() (deployment.Receipt, bool) { return *now.Load(), true }, Log: slog.New(slog.NewTextHandler(log, nil))})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -216,7 +216,7 @@ func TestNotifications(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &syncBuffer{}
+	log := &parts.Buffer{}
 	n := NewNotices(settings.Notify, "web-1", slog.New(slog.NewTextHandler(log, nil)))
 	n.Remember("web", deployment.Event{Outcome: deployment.Deployed})
 	for _, outcome := range []deployment.Outcome{"", deployment.Deployed, deployment.RolledBack, deployment.RolledBack, deployment.Held, deployment.Unchanged, deployment.Deployed, deployment.Failed, deployment.Broken} {
@@ -239,22 +239,4 @@ func TestNotifications(t *testing.T) {
 	if len(bodies) != 5 || !strings.Contains(log.String(), "404") || strings.Contains(log.String(), hook.URL) {
 		t.Errorf("got %d calls and log %s", len(bodies), log)
 	}
-}
-
-// syncBuffer is a log that several goroutines write.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
