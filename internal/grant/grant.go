@@ -144,16 +144,7 @@ func Add(root string, app App) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	for _, f := range app.files() {
-		c, err := f.change(root)
-		if err != nil {
-			return Plan{}, err
-		}
-		if c.Action != "" {
-			plan.Changes = append(plan.Changes, c)
-		}
-	}
-	return plan, nil
+	return plan.with(root, app.files())
 }
 
 // Remove plans to take away the files that Add wrote for the app with this key, and nothing else: its directory with all
@@ -176,17 +167,21 @@ func Remove(root, key string) (Plan, error) {
 	if last {
 		gone = append(gone, file{path: rootDropIn})
 	}
-	var plan Plan
-	for _, f := range gone {
+	return Plan{}.with(root, gone)
+}
+
+// with adds what becomes of the files.
+func (p Plan) with(root string, files []file) (Plan, error) {
+	for _, f := range files {
 		c, err := f.change(root)
 		if err != nil {
 			return Plan{}, err
 		}
 		if c.Action != "" {
-			plan.Changes = append(plan.Changes, c)
+			p.Changes = append(p.Changes, c)
 		}
 	}
-	return plan, nil
+	return p, nil
 }
 
 // check refuses what cannot be written down safely.
