@@ -35,6 +35,9 @@ type Status struct {
 	EnvironmentURL string // where the app answers; empty for none
 }
 
+// replaced are the states that end when a newer deployment succeeds.
+var replaced = []string{"success", "queued", "in_progress", "pending"}
+
 // mark is what tells our deployments from all others.
 type mark struct {
 	Tool string `json:"tool"`
@@ -123,8 +126,8 @@ func ofRun(address, runID string) bool {
 }
 
 // Deactivate makes inactive what deployment keep replaced: older deployments of app to the environment that we made
-// and that were successes. GitHub does so by itself for some environments only, and never for production. It looks at
-// the newest thirty deployments, and at ten of ours at most.
+// and that were successes, or that a run left open which was killed. GitHub does so by itself for successes in some
+// environments only, and never for production. It looks at the newest thirty deployments, and at ten of ours at most.
 func (c *Client) Deactivate(ctx context.Context, app, environment string, keep int64) error {
 	operation := "deactivate older deployments to " + environment
 	deployments, _, err := c.api.Repositories.ListDeployments(ctx, c.owner, c.name, &github.DeploymentsListOptions{
@@ -145,7 +148,7 @@ func (c *Client) Deactivate(ctx context.Context, app, environment string, keep i
 		if err != nil {
 			return explain(operation, deployWrite, err)
 		}
-		if len(statuses) == 0 || statuses[0].GetState() != "success" {
+		if len(statuses) > 0 && !slices.Contains(replaced, statuses[0].GetState()) {
 			continue
 		}
 		if err := c.SetStatus(ctx, d.GetID(), Status{State: "inactive", Description: fmt.Sprintf("replaced by deployment %d", keep)}); err != nil {

@@ -102,7 +102,7 @@ func TestDeactivate(t *testing.T) {
 	success := fakegithub.Status{State: "success"}
 	old, failed := made("nodeapi", "production", "success"), made("nodeapi", "production", "failure")
 	otherApp, staging := made("worker", "production", "success"), made("nodeapi", "staging", "success")
-	running := made("nodeapi", "production", "in_progress")
+	killed, queued := made("nodeapi", "production", "in_progress"), made("nodeapi", "production", "queued")
 	theirs := s.AddDeployment(fakegithub.Deployment{SHA: left, Environment: "production", Production: true}, success)
 	asText := s.AddDeployment(fakegithub.Deployment{
 		SHA: left, Environment: "production", Payload: json.RawMessage(`"{\"tool\":\"towline\",\"app\":\"nodeapi\"}"`),
@@ -118,7 +118,7 @@ func TestDeactivate(t *testing.T) {
 		want string
 	}{
 		"old": {old, "inactive"}, "failed": {failed, "failure"}, "of another app": {otherApp, "success"}, "staging": {staging, "success"},
-		"running": {running, "in_progress"}, "theirs": {theirs, "success"}, "with a text as payload": {asText, "inactive"},
+		"of a run that was killed": {killed, "inactive"}, "of one killed earlier": {queued, "inactive"}, "theirs": {theirs, "success"}, "with a text as payload": {asText, "inactive"},
 		"kept": {keep, "success"}, "newer": {newer, "success"},
 	} {
 		statuses := s.Statuses(k.id)
