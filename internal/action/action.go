@@ -88,16 +88,16 @@ func Run(ctx context.Context, e Env) int {
 	f.log.Phase("")
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords(ctx))
 	defer cancel()
-	f.hub.finish(after, r, ctx.Err() != nil, err)
+	f.hub.finish(after, r, err)
 	if errors.Is(err, bucket.ErrRole) {
 		f.explainRole(o.RoleARN)
 	}
 	f.annotate(o, r, err)
 	f.outputs(r)
 	if o.Summary || o.App == "" {
-		f.summarize(r, err)
+		f.summarize(o, r, err)
 	}
-	f.log.Line(r.LastLine())
+	f.log.Line(publish.ToneOf(r.Outcome), r.LastLine())
 	if f.temp != "" {
 		os.RemoveAll(f.temp)
 	}

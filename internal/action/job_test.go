@@ -14,12 +14,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/ping"
 	"github.com/towline/towline/internal/release"
+	"github.com/towline/towline/test/schema"
 )
 
 // job is a workflow's job with a workspace, a directory bucket and the runner's files.
@@ -99,9 +101,12 @@ func (j *job) environ() []string {
 // ended is what a run left.
 type ended struct {
 	code         int
-	log, summary string
+	log, summary string // the log without colours
+	raw          string // the log as the runner gets it
 	outputs      map[string]string
 }
+
+var colors = regexp.MustCompile(`\x1b\[[0-9]*m`)
 
 func (j *job) run() ended {
 	j.t.Helper()
@@ -115,7 +120,8 @@ func (j *job) runTo(ctx context.Context, w io.Writer, out fmt.Stringer) ended {
 		os.Remove(j.env[name])
 	}
 	e := ended{code: Run(ctx, Env{Environ: j.environ(), Stdout: w}), outputs: map[string]string{}}
-	e.log = out.String()
+	e.raw = out.String()
+	e.log = colors.ReplaceAllString(e.raw, "")
 	summary, _ := os.ReadFile(j.env["GITHUB_STEP_SUMMARY"])
 	e.summary = string(summary)
 	file, _ := os.ReadFile(j.env["GITHUB_OUTPUT"])
@@ -124,6 +130,9 @@ func (j *job) runTo(ctx context.Context, w io.Writer, out fmt.Stringer) ended {
 		name, rest, _ = strings.Cut(rest, "<<"+delimiter+"\n")
 		value, rest, _ = strings.Cut(rest, "\n"+delimiter+"\n")
 		e.outputs[name] = value
+	}
+	if text := e.outputs["report"]; text != "" {
+		schema.Check(j.t, "report", text)
 	}
 	if left, _ := fs.Glob(os.DirFS(j.temp), "*"); len(left) > 0 {
 		j.t.Errorf("left in the temporary directory: %q", left)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sethvargo/go-githubactions"
 
+	"github.com/towline/towline/internal/publish"
 	"github.com/towline/towline/internal/release"
 )
 
@@ -26,10 +27,22 @@ type log struct {
 	stopped  string // token that starts command processing again; empty while it runs
 	warnings int
 	errors   int
+	colors   bool
 }
 
+// newLog writes to a runner, whose page shows colours although it is no terminal. NO_COLOR turns them off, as everywhere.
 func newLog(out io.Writer, getenv func(string) string) *log {
-	return &log{out: out, action: githubactions.New(githubactions.WithWriter(out), githubactions.WithGetenv(getenv))}
+	return &log{
+		out: out, action: githubactions.New(githubactions.WithWriter(out), githubactions.WithGetenv(getenv)),
+		colors: getenv("GITHUB_ACTIONS") == "true" && getenv("NO_COLOR") == "",
+	}
+}
+
+func (l *log) paint(tone publish.Tone, text string) string {
+	if !l.colors {
+		return text
+	}
+	return tone.Paint(text)
 }
 
 // command prints a workflow command, having started command processing again if need be.
@@ -55,21 +68,22 @@ func (l *log) Phase(name string) {
 
 // Line implements publish.Log. Our own words hold names and numbers that were checked, but they stand behind a
 // stopped processor or begin with a letter all the same.
-func (l *log) Line(text string) {
+func (l *log) Line(tone publish.Tone, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if strings.Contains(text, "::") || strings.Contains(text, "##[") {
 		l.stop()
 	}
-	fmt.Fprintln(l.out, text)
+	fmt.Fprintln(l.out, l.paint(tone, text))
 }
 
 // Quote implements publish.Log: commands are stopped by a word that nobody can guess while others' text is printed.
-func (l *log) Quote(who, text string) {
+func (l *log) Quote(tone publish.Tone, who, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stop()
-	fmt.Fprintf(l.out, "%s  %s\n", release.CleanText(who, 100), strings.TrimRight(keepIndent(text), " "))
+	name := fmt.Sprintf("%-*s", min(len([]rune(who)), 100), release.CleanText(who, 100)) // padded, as it came
+	fmt.Fprintf(l.out, "%s  %s\n", l.paint(publish.Name, name), l.paint(tone, strings.TrimRight(keepIndent(text), " ")))
 }
 
 // Foreign prints lines that hold others' words as they are, to be copied, while commands are stopped.

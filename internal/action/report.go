@@ -4,23 +4,19 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"html"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/sethvargo/go-githubactions"
 
+	"github.com/towline/towline/internal/action/summary"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/github"
 	"github.com/towline/towline/internal/publish"
 	"github.com/towline/towline/internal/release"
 )
 
-const (
-	delimiter  = "_GitHubActionsFileCommandDelimeter_" // the library's constant word around every output
-	maxSummary = 64 << 10
-)
+const delimiter = "_GitHubActionsFileCommandDelimeter_" // the library's constant word around every output
 
 // outputs are the outputs of action.yml, in its order.
 var outputs = []struct{ name, help string }{
@@ -51,6 +47,8 @@ func (f *face) annotate(o publish.Options, r *publish.Result, err error) {
 			}
 			f.log.Error(release.CleanText(fmt.Sprintf("input %s: %s", p.Input, p.Text), 1000), "")
 		}
+	case r.Cancelled:
+		f.log.Error(subject(o)+r.Reason, "")
 	case err != nil:
 		f.log.Error(release.CleanText(subject(o)+err.Error(), 2000), hint(err))
 	case r.Outcome == deployment.Superseded && o.OnSuperseded == "fail":
@@ -111,7 +109,7 @@ func (f *face) explainRole(role string) {
 	}
 	claims, err := github.ParseClaims(*token)
 	if err != nil {
-		f.log.Line(err.Error())
+		f.log.Line(publish.Plain, err.Error())
 		return
 	}
 	f.log.Foreign(github.ExplainRefusal(role, claims))
@@ -162,122 +160,21 @@ func (f *face) guard(what string, do func(*githubactions.Action)) {
 	do(f.log.action)
 }
 
-func (f *face) summarize(r *publish.Result, err error) {
+func (f *face) summarize(o publish.Options, r *publish.Result, err error) {
 	if f.env["GITHUB_STEP_SUMMARY"] == "" {
 		return
 	}
-	f.guard("the summary", func(a *githubactions.Action) { a.AddStepSummary(f.summary(r, err)) })
+	f.guard("the summary", func(a *githubactions.Action) { a.AddStepSummary(f.summary(o, r, err)) })
 }
 
-// summary is the run in Markdown, at most 64 KiB. Everything that is not ours is escaped.
-func (f *face) summary(r *publish.Result, err error) string {
-	var b strings.Builder
-	sign := "❌"
-	switch {
-	case err == nil && (r.Outcome == deployment.Deployed || r.Outcome == deployment.Unchanged):
-		sign = "✅"
-	case err == nil && r.Outcome.ExitCode() == deployment.ExitOK:
-		sign = "⚪"
-	}
-	fmt.Fprintf(&b, "### %s %s: %s on %s\n\n", sign, r.Outcome, escape(cmp.Or(r.App, "Towline")), escape(cmp.Or(r.Environment, "no environment")))
-	if r.Reason != "" {
-		fmt.Fprintf(&b, "%s\n\n", escape(r.Reason))
-	}
+// summary is the page of the run.
+func (f *face) summary(o publish.Options, r *publish.Result, err error) string {
+	p := summary.Page{Result: r, Failed: err != nil, Advice: advice, Why: o.Reason}
 	if err != nil {
-		if text := hint(err); text != "" {
-			fmt.Fprintf(&b, "**Hint:** %s\n\n", escape(text))
-		}
+		p.Fix = hint(err)
 	}
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&b, "| %s | %s |\n", name, value)
-		}
+	if f.env["GITHUB_SERVER_URL"] != "" && f.env["GITHUB_REPOSITORY"] != "" {
+		p.Repository = f.env["GITHUB_SERVER_URL"] + "/" + f.env["GITHUB_REPOSITORY"]
 	}
-	b.WriteString("| | |\n|---|---|\n")
-	row("Version", f.commitLink(r.Version)+" "+escape(r.Message))
-	row("Previous", f.compareLink(r.Previous, r.Version))
-	if r.Seq > 0 {
-		row("Seq", strconv.FormatUint(r.Seq, 10))
-	}
-	if a := r.Artifact; a.Size > 0 {
-		row("Artifact", fmt.Sprintf("%s, %s uploaded, %s, sha256 <code>%s</code>", publish.Bytes(a.Size), publish.Bytes(r.Uploaded), publish.Count(int64(a.Entries), "entry", "entries"), a.SHA256))
-	}
-	var phases []string
-	for _, p := range r.Phases {
-		phases = append(phases, fmt.Sprintf("%s %s", p.Name, publish.Took(time.Duration(p.TookMS)*time.Millisecond)))
-	}
-	row("Time", publish.Took(r.Took)+": "+strings.Join(phases, ", "))
-	row("Address", escape(r.URL))
-	if len(r.Servers) > 0 {
-		b.WriteString("\n| Server | Outcome | Release | Time | Reason |\n|---|---|---|---|---|\n")
-	}
-	for i, s := range r.Servers {
-		if b.Len() > maxSummary/2 {
-			fmt.Fprintf(&b, "| and %d more | | | | |\n", len(r.Servers)-i)
-			break
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", escape(cmp.Or(s.Name, s.URL)), s.Outcome, escape(release.ShortHash(s.Hash)),
-			publish.Took(time.Duration(s.TookMS)*time.Millisecond), escape(s.Reason))
-	}
-	for _, s := range r.Servers {
-		if len(s.Log) == 0 {
-			continue
-		}
-		tail := fmt.Sprintf("\n<details><summary>Last lines of the app on %s</summary>\n<pre>%s</pre>\n</details>\n",
-			html.EscapeString(cmp.Or(s.Name, s.URL)), preformatted(s.Log))
-		if b.Len()+len(tail) > maxSummary-1024 {
-			b.WriteString("\nFurther logs were left out to keep this page small.\n")
-			break
-		}
-		b.WriteString(tail)
-	}
-	return b.String()
-}
-
-// preformatted is text for inside <pre>: no tag can end it, and no empty line ends the block of HTML that it is in.
-func preformatted(lines []string) string {
-	var b strings.Builder
-	for _, line := range lines {
-		b.WriteString(html.EscapeString(release.CleanText(line, 400)))
-		b.WriteString("&#10;")
-	}
-	return b.String()
-}
-
-// escape writes every ASCII character that Markdown or HTML may take for a sign as a character reference, so that it
-// stands for itself.
-func escape(s string) string {
-	var b strings.Builder
-	for _, r := range release.CleanText(s, 1000) {
-		if r < 128 && r != ' ' && r != '.' && r != '-' && !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
-			fmt.Fprintf(&b, "&#%d;", r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// commitLink names a version, with a link where it is a commit of this repository.
-func (f *face) commitLink(version string) string {
-	text := "<code>" + escape(release.ShortHash(version)) + "</code>"
-	if version == "" || !commitHash.MatchString(version) || f.env["GITHUB_REPOSITORY"] == "" {
-		return text
-	}
-	return fmt.Sprintf(`<a href="%s/commit/%s">%s</a>`, html.EscapeString(f.repository()), version, text)
-}
-
-func (f *face) compareLink(from, to string) string {
-	if from == "" {
-		return ""
-	}
-	link := f.commitLink(from)
-	if f.env["GITHUB_REPOSITORY"] != "" && from != to && commitHash.MatchString(from) && commitHash.MatchString(to) {
-		link += fmt.Sprintf(` (<a href="%s/compare/%s...%s">what changed</a>)`, html.EscapeString(f.repository()), from, to)
-	}
-	return link
-}
-
-func (f *face) repository() string {
-	return f.env["GITHUB_SERVER_URL"] + "/" + f.env["GITHUB_REPOSITORY"]
+	return p.Markdown()
 }

@@ -49,7 +49,7 @@ func (j *job) steady(what string, e ended) {
 		"notice":   regexp.MustCompile(`^(superseded|skipped): `),
 		"debug":    regexp.MustCompile(`.`),
 	}
-	for _, c := range obeyed(e.log) {
+	for _, c := range obeyed(e.raw) {
 		if rule := own[c.name]; rule == nil || !rule.MatchString(c.data) || c.properties != "" {
 			j.t.Errorf("%s: the runner obeyed %+v", what, c)
 		}
@@ -57,7 +57,7 @@ func (j *job) steady(what string, e ended) {
 	if strings.ContainsAny(e.log, "\x00\x07\v\f\r\x1b\u0085\u2028\u2029") {
 		j.t.Errorf("%s: control characters in the log: %q", what, e.log)
 	}
-	stops := regexp.MustCompile(`(?m)^::stop-commands::(.*)$`).FindAllStringSubmatch(e.log, -1)
+	stops := regexp.MustCompile(`(?m)^::stop-commands::(.*)$`).FindAllStringSubmatch(e.raw, -1)
 	for i, stop := range stops {
 		if !regexp.MustCompile(`^towline-[A-Z2-7]{26}$`).MatchString(stop[1]) || i > 0 && stop[1] == stops[i-1][1] {
 			j.t.Errorf("%s: commands are stopped until %q, which can be guessed", what, stop[1])
@@ -112,16 +112,41 @@ func wholeSummary(t *testing.T, what, summary string) {
 			t.Errorf("%s: the summary has %s that are not closed:\n%s", what, pair[0], summary)
 		}
 	}
-	columns := map[int]bool{0: true, 3: true, 6: true} // lines of text, rows of what was done, rows of servers
+	columns, timeline := 0, false
 	for i, line := range strings.Split(summary, "\n") {
-		if strings.HasPrefix(line, "<pre>") { // where nothing but tags counts, and there are none
+		switch bars := strings.Count(line, "|"); {
+		case line == "```mermaid" && !timeline, line == "```" && timeline:
+			timeline = !timeline
 			continue
+		case timeline:
+			if !ownBar.MatchString(line) {
+				t.Errorf("%s: the timeline has a line %q", what, line)
+			}
+			continue
+		case strings.HasPrefix(line, "<pre>"): // where nothing but tags counts, and there are none
+			continue
+		case columns == 0 || bars == 0:
+			columns = bars
+		case bars != columns:
+			t.Errorf("%s: a row of %d columns in a table of %d: %q", what, bars, columns, line)
 		}
-		if !columns[strings.Count(line, "|")] || i > 0 && strings.HasPrefix(line, "#") || regexp.MustCompile("[`*@\x00-\x1f]|\\]\\(").MatchString(strings.ReplaceAll(line, "**Hint:**", "")) {
-			t.Errorf("%s: the summary has a line %q", what, line)
+		ours := ownWords.ReplaceAllString(line, "")
+		if strings.HasPrefix(line, "#") && !ownHeading.MatchString(line) || regexp.MustCompile("[`*@\x00-\x1f]|\\]\\(").MatchString(ours) {
+			t.Errorf("%s: line %d of the summary is %q", what, i+1, line)
 		}
 	}
+	if timeline {
+		t.Errorf("%s: the timeline is not closed:\n%s", what, summary)
+	}
 }
+
+// What our own lines of a summary look like.
+var (
+	ownHeading = regexp.MustCompile(`^(### (✅|❌|⚪) [a-z-]+: web on production|#### (❌|⚪) web-[12]: [a-z-]+)$`)
+	ownWords   = regexp.MustCompile(`^\*\*(Cause|Fix|(Fetch|Unpack|Activate|Check|Confirm|Prune|Roll back) failed):\*\*`)
+	ownBar     = regexp.MustCompile(`^(gantt|    dateFormat x|    axisFormat %(s s|Q ms)|    todayMarker off|    section (CI|web-[12])|` +
+		`    (Pack|Upload|Promote|Ping and wait|Find the release|Files|Pointer|fetch|unpack|activate|check|confirm|prune|roll back) [0-9.]+ m?s :(active, |crit, )?[0-9]+, [0-9]+)$`)
+)
 
 // evilServer answers a ping with events that say evil in every field, ending with outcome.
 func (j *job) evilServer(n int, outcome deployment.Outcome) string {
@@ -161,7 +186,10 @@ func TestAppLogCannotSteerTheRunner(t *testing.T) {
 	t.Run("stream", func(t *testing.T) {
 		j := newJob(t)
 		for n := range evil {
-			e := j.with("version", fmt.Sprint("v", n), "servers", j.evilServer(n, deployment.RolledBack)).run()
+			e := j.with("version", fmt.Sprint("v", n), "servers", j.evilServer(n, deployment.RolledBack), "NO_COLOR", strings.Repeat("1", n%2)).run()
+			if painted := e.raw != e.log; painted != (n%2 == 0) {
+				t.Errorf("%q: got colours %v, want them unless NO_COLOR is set: %q", evil[n], painted, e.raw)
+			}
 			j.steady(fmt.Sprintf("%q", evil[n]), e)
 			if e.code != deployment.ExitUnwell || !strings.Contains(e.log, "web-1  ") || !strings.Contains(e.log, "::error::web-1: rolled-back: ") {
 				t.Fatalf("%q: got exit %d, want 3 and the app's lines:\n%s", evil[n], e.code, e.log)
@@ -277,7 +305,7 @@ func TestMasksSecretsAndNothingElse(t *testing.T) {
 	}
 	e := c.run()
 	var got []string
-	commands := obeyed(e.log)
+	commands := obeyed(e.raw)
 	for i, command := range commands {
 		if command.name == "add-mask" {
 			got = append(got, command.data)

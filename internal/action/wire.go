@@ -75,7 +75,7 @@ func (f *face) parts(ctx context.Context, o publish.Options) (publish.Parts, err
 
 // packing makes the engine's two views of package artifact.
 func packing(o publish.Options, dir string, warn func(string)) (
-	func(context.Context, *os.File, release.Release, func(int64)) (release.Artifact, error),
+	func(context.Context, *os.File, release.Release, func(done, total int64)) (release.Artifact, error),
 	func(context.Context, release.Release) ([]publish.File, error),
 ) {
 	options := func(r release.Release) (artifact.PackOptions, error) {
@@ -88,12 +88,12 @@ func packing(o publish.Options, dir string, warn func(string)) (
 		}
 		return p, err
 	}
-	pack := func(ctx context.Context, out *os.File, r release.Release, progress func(int64)) (release.Artifact, error) {
+	pack := func(ctx context.Context, out *os.File, r release.Release, progress func(done, total int64)) (release.Artifact, error) {
 		p, err := options(r)
 		if err != nil {
 			return release.Artifact{}, err
 		}
-		p.Progress = func(_, bytes int64) { progress(bytes) }
+		p.Progress = func(_, bytes, total int64) { progress(bytes, total) }
 		p.Unmatched = func(what, pattern string) {
 			warn(fmt.Sprintf("%s: %q matched nothing; patterns are matched against the whole path from the top", what, pattern))
 		}
@@ -127,7 +127,7 @@ func (f *face) connect(p *publish.Parts, logger *slog.Logger) error {
 	}
 	f.hub.client, f.hub.options, f.hub.sha, f.hub.runID, f.hub.runURL = client, o, f.env["GITHUB_SHA"], f.env["GITHUB_RUN_ID"], f.runURL()
 	p.Compare = client.Compare
-	p.BeforeMove = f.hub.begin
+	p.BeforeMove, p.Heard = f.hub.begin, f.hub.heard
 	return nil
 }
 

@@ -40,7 +40,7 @@ func Pack(ctx context.Context, out *os.File, o PackOptions) (release.Artifact, e
 	a.Entries = int64(len(entries))
 
 	sum := sha256.New()
-	p := packer{ctx: ctx, root: root, o: o, out: io.MultiWriter(out, sum)}
+	p := packer{ctx: ctx, root: root, o: o, out: io.MultiWriter(out, sum), total: a.UnpackedSize}
 	if a.Format == release.FormatGzip {
 		if p.gzip, err = gzip.NewWriterLevel(&p, cmp.Or(o.Level, gzip.DefaultCompression)); err != nil {
 			return release.Artifact{}, sourceError{fmt.Errorf("pack: %w", err)}
@@ -74,7 +74,7 @@ type packer struct {
 	frames []Frame
 	size   int64 // written to out
 
-	files, bytes int64 // progress
+	files, bytes, total int64 // progress
 }
 
 // Write counts what goes into the artifact.
@@ -156,7 +156,7 @@ func (p *packer) put(w *worker) error {
 		}
 	}
 	if p.o.Progress != nil {
-		p.o.Progress(p.files, p.bytes)
+		p.o.Progress(p.files, p.bytes, p.total)
 	}
 	return nil
 }

@@ -251,7 +251,7 @@ func TestLargeFile(t *testing.T) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	before := m.HeapInuse
-	data, a := pack(t, PackOptions{Dir: dir, Progress: func(f, b int64) {
+	data, a := pack(t, PackOptions{Dir: dir, Progress: func(f, b, total int64) {
 		runtime.ReadMemStats(&m)
 		peak, files, done = max(peak, m.HeapInuse), f, b
 	}})
@@ -282,7 +282,7 @@ func TestPackCanceled(t *testing.T) {
 	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	must(t, err)
 	defer out.Close()
-	_, err = Pack(ctx, out, PackOptions{Dir: writeTree(t, files), Progress: func(int64, int64) { cancel() }})
+	_, err = Pack(ctx, out, PackOptions{Dir: writeTree(t, files), Progress: func(int64, int64, int64) { cancel() }})
 	if !errors.Is(err, context.Canceled) || errors.Is(err, ErrSource) {
 		t.Errorf("err = %v, want context.Canceled", err)
 	}

@@ -29,7 +29,8 @@ type PackOptions struct {
 	Level   int    // as from ParseCompression; 0 is the format's default
 	Extra   []File // further files; they replace files of the same path, and patterns do not apply to them
 
-	Progress  func(files, bytes int64)   // called in order with what is packed so far; may be nil
+	// Progress is called in order with what is packed so far, and the bytes of all files; may be nil.
+	Progress  func(files, bytes, total int64)
 	Unmatched func(what, pattern string) // called for each pattern of "include" or "exclude" that matched nothing; may be nil
 }
 

@@ -21,11 +21,11 @@ import (
 // silent is a log for verbs that only want the result.
 type silent struct{}
 
-func (silent) Phase(string)         {}
-func (silent) Line(string)          {}
-func (silent) Quote(string, string) {}
-func (silent) Warn(string)          {}
-func (silent) Debug(string)         {}
+func (silent) Phase(string)                       {}
+func (silent) Line(publish.Tone, string)          {}
+func (silent) Quote(publish.Tone, string, string) {}
+func (silent) Warn(string)                        {}
+func (silent) Debug(string)                       {}
 
 // parts plugs the adapters into the engine of package publish.
 func (in *inputs) parts(ctx context.Context, o publish.Options, log publish.Log) (publish.Parts, error) {
@@ -41,10 +41,10 @@ func (in *inputs) parts(ctx context.Context, o publish.Options, log publish.Log)
 	if err != nil {
 		return publish.Parts{}, err
 	}
-	packing := func(r release.Release, progress func(int64)) (artifact.PackOptions, error) {
+	packing := func(r release.Release, progress func(done, total int64)) (artifact.PackOptions, error) {
 		po := artifact.PackOptions{Dir: o.Path, Include: o.Include, Exclude: o.Exclude, Format: format, Level: level}
 		if progress != nil {
-			po.Progress = func(_, bytes int64) { progress(bytes) }
+			po.Progress = func(_, bytes, total int64) { progress(bytes, total) }
 			po.Unmatched = func(what, pattern string) {
 				log.Warn(fmt.Sprintf("--%s: %q matched nothing; patterns are matched against the whole path from the top", what, pattern))
 			}
@@ -62,7 +62,7 @@ func (in *inputs) parts(ctx context.Context, o publish.Options, log publish.Log)
 			info, err := b.Stat(ctx, key)
 			return info.Size, err
 		},
-		Pack: func(ctx context.Context, out *os.File, r release.Release, progress func(int64)) (release.Artifact, error) {
+		Pack: func(ctx context.Context, out *os.File, r release.Release, progress func(done, total int64)) (release.Artifact, error) {
 			po, err := packing(r, progress)
 			if err != nil {
 				return release.Artifact{}, err
@@ -99,7 +99,7 @@ func (in *inputs) run(ctx context.Context, asJSON, verbose bool) error {
 	if err != nil {
 		return err
 	}
-	parts, err := in.parts(ctx, o, publish.NewTextLog(story, verbose))
+	parts, err := in.parts(ctx, o, publish.NewTextLog(story, verbose, bool(on)))
 	if err != nil {
 		return err
 	}

@@ -174,11 +174,11 @@ func (l *recorder) add(format string, args ...any) {
 	defer l.mu.Unlock()
 	fmt.Fprintf(l, format+"\n", args...)
 }
-func (l *recorder) Phase(name string)      { l.add("[%s]", name) }
-func (l *recorder) Line(text string)       { l.add("%s", text) }
-func (l *recorder) Quote(who, text string) { l.add("%s> %s", who, text) }
-func (l *recorder) Warn(text string)       { l.add("warning: %s", text) }
-func (l *recorder) Debug(string)           {}
+func (l *recorder) Phase(name string)              { l.add("[%s]", name) }
+func (l *recorder) Line(_ Tone, text string)       { l.add("%s", text) }
+func (l *recorder) Quote(_ Tone, who, text string) { l.add("%s> %s", who, text) }
+func (l *recorder) Warn(text string)               { l.add("warning: %s", text) }
+func (l *recorder) Debug(string)                   {}
 func (l *recorder) text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -228,10 +228,10 @@ func (s *site) parts(version string) Parts {
 	return Parts{
 		Options: o, Bucket: s.bucket, Size: s.bucket.size, Ping: s.ping, Log: s.log, Temp: s.t.TempDir(),
 		Release: release.Release{Hash: version, Msg: "say " + version[max(0, len(version)-4):], Date: "2026-11-23T13:06:43Z"},
-		Pack: func(_ context.Context, out *os.File, r release.Release, progress func(int64)) (release.Artifact, error) {
+		Pack: func(_ context.Context, out *os.File, r release.Release, progress func(done, total int64)) (release.Artifact, error) {
 			data := []byte("the bytes of " + r.Hash)
 			sum := sha256.Sum256(data)
-			progress(int64(len(data)))
+			progress(int64(len(data)), int64(len(data)))
 			_, err := out.Write(data)
 			return release.Artifact{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(data)), UnpackedSize: 100, Entries: 2, Format: release.FormatGzip}, err
 		},

@@ -169,7 +169,7 @@ func TestPreviousComparesReleases(t *testing.T) {
 		t.Helper()
 		p := s.parts(version)
 		pack := p.Pack
-		p.Pack = func(ctx context.Context, out *os.File, _ release.Release, progress func(int64)) (release.Artifact, error) {
+		p.Pack = func(ctx context.Context, out *os.File, _ release.Release, progress func(done, total int64)) (release.Artifact, error) {
 			return pack(ctx, out, release.Release{Hash: "the same"}, progress)
 		}
 		if _, err := Run(t.Context(), p); err != nil {

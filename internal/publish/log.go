@@ -10,30 +10,39 @@ import (
 	"github.com/towline/towline/internal/release"
 )
 
-// Log is where a run tells its story, line by line as it happens. The engine calls it from one goroutine at a time;
-// what may itself be called from several says so.
+// Log is where a run tells its story, line by line as it happens. It may be called from several goroutines.
 type Log interface {
-	Phase(name string)      // opens a phase and ends the one before; an empty name only ends it
-	Line(text string)       // one line of our own words
-	Quote(who, text string) // one line that a server or a commit wrote: untrusted, already free of control characters
+	Phase(name string)                 // opens a phase and ends the one before; an empty name only ends it
+	Line(tone Tone, text string)       // one line of our own words
+	Quote(tone Tone, who, text string) // one line that a server or a commit wrote: untrusted, already free of control characters
 	Warn(text string)
 	Debug(text string)
 }
 
-// TextLog writes the story as plain text, for terminals and other CI systems. It may be used from several goroutines.
+// TextLog writes the story as plain text, for terminals and other CI systems.
 type TextLog struct {
 	mu      sync.Mutex
 	w       io.Writer
 	verbose bool
+	colors  bool
 }
 
 // NewTextLog writes to w; Debug lines only when verbose.
-func NewTextLog(w io.Writer, verbose bool) *TextLog { return &TextLog{w: w, verbose: verbose} }
+func NewTextLog(w io.Writer, verbose, colors bool) *TextLog {
+	return &TextLog{w: w, verbose: verbose, colors: colors}
+}
 
 func (l *TextLog) print(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fmt.Fprintf(l.w, format+"\n", args...)
+}
+
+func (l *TextLog) paint(tone Tone, text string) string {
+	if !l.colors {
+		return text
+	}
+	return tone.Paint(text)
 }
 
 // Phase implements Log.
@@ -44,13 +53,15 @@ func (l *TextLog) Phase(name string) {
 }
 
 // Line implements Log.
-func (l *TextLog) Line(text string) { l.print("  %s", text) }
+func (l *TextLog) Line(tone Tone, text string) { l.print("  %s", l.paint(tone, text)) }
 
 // Quote implements Log.
-func (l *TextLog) Quote(who, text string) { l.print("  %s  %s", who, text) }
+func (l *TextLog) Quote(tone Tone, who, text string) {
+	l.print("  %s  %s", l.paint(Name, who), l.paint(tone, text))
+}
 
 // Warn implements Log.
-func (l *TextLog) Warn(text string) { l.print("warning: %s", text) }
+func (l *TextLog) Warn(text string) { l.print("%s %s", l.paint(Careful, "warning:"), text) }
 
 // Debug implements Log.
 func (l *TextLog) Debug(text string) {
@@ -59,40 +70,79 @@ func (l *TextLog) Debug(text string) {
 	}
 }
 
-// meter tells of progress at every tenth of the whole, or every ten seconds, whichever comes later in words: a fast
-// transfer prints few lines and a slow one stays alive.
+const (
+	meterEvery = 10 * time.Second // at least so often something is said
+	meterRests = time.Second      // tenths of what takes a moment are noise
+)
+
+// meter tells of progress at every tenth of the whole and every ten seconds: a fast transfer prints few lines and a slow
+// one, or one that stands still, stays alive.
 type meter struct {
 	log     Log
 	what    string
-	total   int64 // bytes; 0 when unknown
 	started time.Time
-	told    time.Time
-	tenths  int64
+	stop    func()
+
+	mu     sync.Mutex
+	done   int64 // bytes
+	total  int64 // bytes; 0 when unknown
+	told   time.Time
+	tenths int64
 }
 
+// newMeter starts a meter; end must be called.
 func newMeter(log Log, what string, total int64) *meter {
 	now := time.Now()
-	return &meter{log: log, what: what, total: total, started: now, told: now}
+	m := &meter{log: log, what: what, total: total, started: now, told: now}
+	ended, finished := make(chan struct{}), make(chan struct{})
+	m.stop = sync.OnceFunc(func() {
+		close(ended)
+		<-finished
+	})
+	go func() {
+		defer close(finished)
+		tick := time.NewTicker(meterRests)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+				m.say()
+			}
+		}
+	}()
+	return m
 }
 
-// at is called with the bytes done so far, from one goroutine at a time.
-func (m *meter) at(done int64) {
-	now := time.Now()
-	quick := now.Sub(m.told) < time.Second // tenths of a transfer that takes a moment are noise
-	slow := now.Sub(m.told) >= 10*time.Second
+// end stops the meter; nothing is said after it.
+func (m *meter) end() { m.stop() }
+
+// at is told the bytes done so far, and the whole where that is known by now.
+func (m *meter) at(done, total int64) {
+	m.mu.Lock()
+	m.done, m.total = done, max(m.total, total)
+	m.mu.Unlock()
+	m.say()
+}
+
+func (m *meter) say() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	since := time.Since(m.told)
 	tenths := m.tenths
 	if m.total > 0 {
-		tenths = done * 10 / m.total
+		tenths = m.done * 10 / m.total
 	}
-	if !slow && (quick || tenths == m.tenths) || done == m.total {
+	if since < meterRests || since < meterEvery && tenths == m.tenths || m.done > 0 && m.done == m.total {
 		return
 	}
-	m.told, m.tenths = now, tenths
-	text := fmt.Sprintf("%s %s", m.what, Bytes(done))
+	m.told, m.tenths = time.Now(), tenths
+	text := m.what + " " + Bytes(m.done)
 	if m.total > 0 {
-		text += fmt.Sprintf(" of %s, %d %%", Bytes(m.total), done*100/m.total)
+		text += fmt.Sprintf(" of %s, %d %%", Bytes(m.total), m.done*100/m.total)
 	}
-	m.log.Line(text)
+	m.log.Line(Faint, text+", after "+Took(time.Since(m.started)))
 }
 
 // Bytes is n for people: 812 B, 3.4 KiB, 12 MiB.

@@ -162,6 +162,9 @@ func (r *run) promote(ctx context.Context, draft release.Pointer) (file []byte, 
 		if err != nil {
 			return nil, none, err
 		}
+		if try == 0 {
+			r.tellGap(at)
+		}
 		if r.behind(ctx, at) {
 			return nil, at.pointer, nil
 		}
@@ -180,7 +183,7 @@ func (r *run) promote(ctx context.Context, draft release.Pointer) (file []byte, 
 		if err != nil {
 			return nil, none, err
 		}
-		r.Log.Line(fmt.Sprintf("history: seq %d", p.Seq))
+		r.Log.Line(Plain, fmt.Sprintf("history: seq %d", p.Seq))
 		if !probed {
 			probed = true
 			r.probe(ctx, p.Seq, file)
@@ -197,7 +200,7 @@ func (r *run) promote(ctx context.Context, draft release.Pointer) (file []byte, 
 		case err != nil:
 			return nil, none, err
 		case !winner.Valid():
-			r.Log.Line(fmt.Sprintf("%s now points to %s", release.PointerKey(r.Options.Prefix, r.Options.Environment), short(p.Release.Hash)))
+			r.Log.Line(Plain, fmt.Sprintf("%s now points to %s", release.PointerKey(r.Options.Prefix, r.Options.Environment), short(p.Release.Hash)))
 			return file, none, nil
 		}
 		if again < maxAgain && r.relation(ctx, winner, p.Release.Hash) == "ahead" {
@@ -207,6 +210,15 @@ func (r *run) promote(ctx context.Context, draft release.Pointer) (file []byte, 
 		return nil, winner, r.restore(ctx, winner, winnerFile)
 	}
 	return nil, none, fmt.Errorf("promote: other publishers were faster %d times: is something writing pointers in a loop?", maxAttempts)
+}
+
+// tellGap says that the pointer is behind the history: what an earlier run left that ended between the two, and what a person
+// leaves who restores an older version. Either way the next seq follows the highest.
+func (r *run) tellGap(at position) {
+	if there, top := at.pointer.Pointer(), at.top.Pointer(); top.Seq > there.Seq {
+		r.Log.Line(Careful, fmt.Sprintf("the history has seq %d, release %s, and the pointer is at seq %d: an earlier run ended before it moved the pointer, or somebody restored an older one",
+			top.Seq, short(top.Release.Hash), there.Seq))
+	}
 }
 
 // probe learns whether the store minds that an object is there already: it creates our entry of the history once more,

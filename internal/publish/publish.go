@@ -57,8 +57,8 @@ type Parts struct {
 	Bucket Bucket
 	// Size gives the size of an object in bytes, fs.ErrNotExist when it is absent.
 	Size func(ctx context.Context, key string) (int64, error)
-	// Pack writes the artifact to out; the Key stays empty. progress may be called with the bytes read so far.
-	Pack func(ctx context.Context, out *os.File, r release.Release, progress func(bytes int64)) (release.Artifact, error)
+	// Pack writes the artifact to out; the Key stays empty. progress may be called with the bytes read so far, of how many.
+	Pack func(ctx context.Context, out *os.File, r release.Release, progress func(done, total int64)) (release.Artifact, error)
 	// Files lists what Pack would pack; only dry runs call it.
 	Files func(ctx context.Context, r release.Release) ([]File, error)
 	Ping  Pinger
@@ -66,8 +66,8 @@ type Parts struct {
 	Compare func(ctx context.Context, base, head string) (string, error)
 	// BeforeMove is called once, before anything of the pointer is written. Nil: nothing.
 	BeforeMove func(ctx context.Context, r *Result)
-	// Moved is called once, when the pointer has been moved. Nil: nothing.
-	Moved func(ctx context.Context, r *Result)
+	// Heard is called once, when the first server has answered. It must not block. Nil: nothing.
+	Heard func(ctx context.Context, who string)
 
 	Temp string // directory for the artifact while it is packed; empty: the system's
 	Log  Log
@@ -78,6 +78,7 @@ type run struct {
 	Parts
 	want   release.Want
 	result *Result
+	start  time.Time // of the run
 	began  time.Time // of the phase now open
 	loose  bool      // the store was seen to ignore create-only
 }
@@ -87,12 +88,15 @@ func Run(ctx context.Context, p Parts) (*Result, error) {
 	o := p.Options
 	r := &run{Parts: p, want: release.Want{App: o.App, Environment: o.Environment, Prefix: o.Prefix}}
 	r.result = &Result{Command: o.Command, App: o.App, Environment: o.Environment, Version: p.Release.Hash, URL: o.EnvironmentURL, DryRun: o.DryRun}
-	started := time.Now()
+	r.start = time.Now()
 	err := r.run(ctx)
 	r.phase("")
-	r.result.Took = time.Since(started)
+	r.result.Took = time.Since(r.start)
 	if err != nil {
 		r.result.Outcome = deployment.Failed
+		if errors.Is(ctx.Err(), context.Canceled) {
+			r.result.Cancelled, r.result.Reason = true, r.cancelled()
+		}
 		r.result.Reason = cmp.Or(r.result.Reason, release.CleanText(err.Error(), 500))
 	}
 	return r.result, err
@@ -176,7 +180,7 @@ func (r *run) promoteRelease(ctx context.Context) error {
 		kind = release.KindRollback
 	}
 	r.result.Version, r.result.Message, r.result.Artifact = m.Release.Hash, m.Release.Msg, m.Artifact
-	r.Log.Line(fmt.Sprintf("%s to %s of %s", kind, short(m.Release.Hash), m.Release.Date))
+	r.Log.Line(Plain, fmt.Sprintf("%s to %s of %s", kind, short(m.Release.Hash), m.Release.Date))
 	r.message(m.Release.Msg)
 	draft := release.Pointer{Kind: kind, Release: m.Release, Artifact: m.Artifact}
 	if r.Options.DryRun {
@@ -198,10 +202,19 @@ func (r *run) move(ctx context.Context, draft release.Pointer) error {
 	if beaten.Valid() {
 		return r.superseded(beaten)
 	}
-	if r.Moved != nil {
-		r.Moved(ctx, r.result)
-	}
+	r.result.Moved = true
 	return r.follow(ctx, file)
+}
+
+// cancelled says how far a run came that was told to end.
+func (r *run) cancelled() string {
+	switch {
+	case r.result.Moved:
+		return fmt.Sprintf("cancelled after the pointer was moved to seq %d: the servers follow it by themselves", r.result.Seq)
+	case r.result.Seq > 0:
+		return fmt.Sprintf("cancelled while the pointer was moved to seq %d: the next run says whether it was", r.result.Seq)
+	}
+	return "cancelled before the pointer was touched"
 }
 
 func (r *run) superseded(by release.Verified) error {
@@ -209,7 +222,7 @@ func (r *run) superseded(by release.Verified) error {
 	r.result.Outcome = deployment.Superseded
 	r.result.Reason = fmt.Sprintf("seq %d, release %s, is newer", p.Seq, short(p.Release.Hash))
 	r.result.Seq = 0
-	r.Log.Line("superseded: " + r.result.Reason)
+	r.Log.Line(Careful, "superseded: "+r.result.Reason)
 	return nil
 }
 
@@ -222,7 +235,7 @@ func (r *run) phase(name string) {
 	r.Log.Phase(name)
 	r.began = time.Time{}
 	if name != "" {
-		r.result.Phases = append(r.result.Phases, Phase{Name: name})
+		r.result.Phases = append(r.result.Phases, Phase{Name: name, StartMS: now.Sub(r.start).Milliseconds()})
 		r.began = now
 	}
 }
@@ -230,50 +243,11 @@ func (r *run) phase(name string) {
 // message prints a commit's message.
 func (r *run) message(text string) {
 	if text != "" {
-		r.Log.Quote("message", text)
+		r.Log.Quote(Plain, "message", text)
 	}
 }
 
 func (r *run) warn(text string) {
 	r.result.Warnings = append(r.result.Warnings, text)
 	r.Log.Warn(text)
-}
-
-// dryRun says what would be done. Nothing is written.
-func (r *run) dryRun(ctx context.Context, at position, p release.Pointer) error {
-	r.result.Outcome = deployment.DryRun
-	r.result.Reason = "nothing was written"
-	if p.Kind == release.KindDeploy {
-		r.phase("Files")
-		files, err := r.Files(ctx, r.Release)
-		if err != nil {
-			return err
-		}
-		for i, f := range files {
-			if i == 500 {
-				r.Log.Line(fmt.Sprintf("and %d more", len(files)-i))
-				break
-			}
-			r.Log.Quote(fmt.Sprintf("%10s", Bytes(f.Size)), clean(f.Path, 1024))
-		}
-		_, err = r.Size(ctx, p.Artifact.Key)
-		switch {
-		case err == nil:
-			r.Log.Line("would upload nothing: the bucket has the same bytes")
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
-			r.Log.Line(fmt.Sprintf("would upload %s as %s", Bytes(p.Artifact.Size), p.Artifact.Key))
-		default:
-			return err
-		}
-	}
-	if r.Options.Command == Publish {
-		return nil
-	}
-	r.phase("Pointer")
-	old, next := at.pointer.Pointer(), at.top.Pointer().Seq+1
-	r.result.Previous = old.Release.Hash
-	r.Log.Line(release.PointerKey(r.Options.Prefix, r.Options.Environment))
-	r.Log.Line(fmt.Sprintf("- seq %d  hash %s  artifact %s", old.Seq, cmp.Or(old.Release.Hash, "none"), cmp.Or(old.Artifact.Key, "none")))
-	r.Log.Line(fmt.Sprintf("+ seq %d  hash %s  artifact %s", next, p.Release.Hash, p.Artifact.Key))
-	return nil
 }

@@ -132,7 +132,7 @@ func (r *run) checked(ctx context.Context, s ServerResult, seq uint64) ServerRes
 		return s
 	}
 	quiet := &run{Parts: r.Parts, want: r.want}
-	quiet.Log = NewTextLog(io.Discard, false) // the run's own belongs to another goroutine
+	quiet.Log = NewTextLog(io.Discard, false, false) // the run's own belongs to another goroutine
 	at, err := quiet.look(ctx)
 	if err != nil {
 		s.Outcome, s.Reason = deployment.Failed, release.CleanText(fmt.Sprintf("it says that it follows seq %d, which cannot be looked up: %v", s.follows, err), maxReason)

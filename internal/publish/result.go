@@ -20,11 +20,15 @@ var (
 	ErrAmbiguous = errors.New("ambiguous version")
 )
 
+// ReportType is the type of a report; docs/report.schema.json describes it. Fields are added, never changed.
+const ReportType = "report.v1"
+
 // MaxReport bounds Result.Report, in bytes.
 const MaxReport = 32 << 10
 
 // Result is everything that a run has to say at its end.
 type Result struct {
+	Type        string             `json:"type"` // filled in by Report
 	Command     Command            `json:"command"`
 	App         string             `json:"app"`
 	Environment string             `json:"environment"`
@@ -45,6 +49,9 @@ type Result struct {
 	Truncated   bool               `json:"truncated,omitempty"` // texts were left out to keep the report small
 	Status      *EnvironmentStatus `json:"status,omitempty"`    // of command status
 	DryRun      bool               `json:"dry_run,omitempty"`
+	Plan        *Plan              `json:"plan,omitempty"`      // of a dry run
+	Moved       bool               `json:"moved,omitempty"`     // the pointer names Version now
+	Cancelled   bool               `json:"cancelled,omitempty"` // by whoever called, before it was over
 }
 
 // ServerResult is how one server ended. All of it but Name and URL comes from the server and is untrusted.
@@ -57,28 +64,53 @@ type ServerResult struct {
 	Reason  string             `json:"reason"`
 	TookMS  int64              `json:"took_ms"` // from the pointer's move to the terminal word
 
-	Events []deployment.Event `json:"-"` // steps that ended and the terminal event, cleaned
-	Log    []string           `json:"-"` // last lines of the unit's journal, cleaned
+	Pulled int64        `json:"pulled_bytes"` // over the network
+	Steps  []StepResult `json:"steps,omitempty"`
+
+	Log []string `json:"-"` // last lines of the unit's journal, cleaned
 
 	follows uint64 // the highest seq that it speaks of
 }
 
 // Phase is one phase and what it took.
 type Phase struct {
-	Name   string `json:"name"`
-	TookMS int64  `json:"took_ms"`
+	Name    string `json:"name"`
+	StartMS int64  `json:"start_ms"` // since the run began
+	TookMS  int64  `json:"took_ms"`
 }
 
 // ServersJSON is the servers as the output of that name has them.
-func (r *Result) ServersJSON() string { return marshal(append([]ServerResult{}, r.Servers...)) }
+func (r *Result) ServersJSON() string {
+	type output struct {
+		Name    string             `json:"name"`
+		URL     string             `json:"url"`
+		Outcome deployment.Outcome `json:"outcome"`
+		Seq     uint64             `json:"seq"`
+		Hash    string             `json:"hash"`
+		Reason  string             `json:"reason"`
+		TookMS  int64              `json:"took_ms"`
+	}
+	out := []output{}
+	for _, s := range r.Servers {
+		out = append(out, output{s.Name, s.URL, s.Outcome, s.Seq, s.Hash, s.Reason, s.TookMS})
+	}
+	return marshal(out)
+}
 
 // Report is the result as JSON of at most MaxReport bytes; long texts are left out before servers are.
 func (r *Result) Report() string {
 	c := *r
-	c.TookMS = r.Took.Milliseconds()
+	c.Type, c.TookMS = ReportType, r.Took.Milliseconds()
 	c.Servers = append([]ServerResult{}, r.Servers...)
 	c.Phases = append([]Phase{}, r.Phases...)
 	text := marshal(c)
+	if len(text) > MaxReport {
+		c.Truncated = true
+		for i := range c.Servers {
+			c.Servers[i].Steps = nil
+		}
+		text = marshal(c)
+	}
 	for limit := 200; len(text) > MaxReport && limit > 0; limit -= 100 {
 		c.Truncated, c.Status = true, nil
 		for i := range c.Servers {

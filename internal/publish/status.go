@@ -36,12 +36,12 @@ func (r *run) status(ctx context.Context) error {
 	p := at.pointer.Pointer()
 	if !at.pointer.Valid() {
 		r.result.Outcome, r.result.Reason = deployment.Published, "nothing has been published yet"
-		r.Log.Line(fmt.Sprintf("%s on %s: %s", r.Options.App, r.Options.Environment, r.result.Reason))
+		r.Log.Line(Plain, fmt.Sprintf("%s on %s: %s", r.Options.App, r.Options.Environment, r.result.Reason))
 		return nil
 	}
 	st.Pointer = &p
 	r.result.Version, r.result.Message, r.result.Seq, r.result.Artifact = p.Release.Hash, p.Release.Msg, p.Seq, p.Artifact
-	r.Log.Line(fmt.Sprintf("%s on %s: seq %d, release %s", r.Options.App, r.Options.Environment, p.Seq, p.Release.Hash))
+	r.Log.Line(Plain, fmt.Sprintf("%s on %s: seq %d, release %s", r.Options.App, r.Options.Environment, p.Seq, p.Release.Hash))
 	r.message(p.Release.Msg)
 
 	names, err := r.servers(ctx)
@@ -63,7 +63,7 @@ func (r *run) status(ctx context.Context) error {
 				}
 			}
 		}
-		r.Log.Quote(name, line)
+		r.Log.Quote(ToneOf(s.Outcome), name, line)
 		r.result.Servers = append(r.result.Servers, s)
 		outcomes = append(outcomes, s.Outcome)
 	}

@@ -16,22 +16,24 @@ const jsonType = "application/json"
 // pack writes the artifact into a temporary file. The caller closes and removes it.
 func (r *run) pack(ctx context.Context) (file *os.File, a release.Artifact, err error) {
 	r.phase("Pack")
-	r.Log.Line(fmt.Sprintf("%s %s of %s", r.Options.App, short(r.Release.Hash), r.Release.Date))
+	r.Log.Line(Plain, fmt.Sprintf("%s %s of %s", r.Options.App, short(r.Release.Hash), r.Release.Date))
 	r.message(r.Release.Msg)
 	if file, err = os.CreateTemp(r.Temp, "towline-artifact-"); err != nil {
 		return nil, a, fmt.Errorf("pack: %w", err)
 	}
 	started := time.Now()
 	m := newMeter(r.Log, "packed", 0)
+	defer m.end()
 	if a, err = r.Pack(ctx, file, r.Release, m.at); err != nil {
 		file.Close()
 		os.Remove(file.Name())
 		return nil, a, err
 	}
+	m.end()
 	a.Key = release.ArtifactKey(r.Options.Prefix, r.Release.Hash, a.SHA256, a.Format)
 	r.result.Artifact, r.result.Message = a, r.Release.Msg
-	r.Log.Line(fmt.Sprintf("%s, %s, packed to %s in %s", Count(int64(a.Entries), "entry", "entries"), Bytes(a.UnpackedSize), Bytes(a.Size), Took(time.Since(started))))
-	r.Log.Line("sha256 " + a.SHA256)
+	r.Log.Line(Plain, fmt.Sprintf("%s, %s, packed to %s in %s", Count(int64(a.Entries), "entry", "entries"), Bytes(a.UnpackedSize), Bytes(a.Size), Took(time.Since(started))))
+	r.Log.Line(Faint, "sha256 "+a.SHA256)
 	return file, a, nil
 }
 
@@ -84,10 +86,11 @@ func (r *run) uploadArtifact(ctx context.Context, file *os.File, a release.Artif
 		// Without leave to list, what is absent looks forbidden.
 		started := time.Now()
 		m := newMeter(r.Log, "uploaded", a.Size)
-		err = r.Bucket.Upload(ctx, a.Key, file, a.Size, contentType(a.Format), m.at)
+		err = r.Bucket.Upload(ctx, a.Key, file, a.Size, contentType(a.Format), func(done int64) { m.at(done, a.Size) })
+		m.end()
 		if err == nil {
 			r.result.Uploaded = a.Size
-			r.Log.Line(fmt.Sprintf("%s: %s in %s", a.Key, Bytes(a.Size), Took(time.Since(started))))
+			r.Log.Line(Plain, fmt.Sprintf("%s: %s in %s", a.Key, Bytes(a.Size), Took(time.Since(started))))
 			return nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
@@ -101,7 +104,7 @@ func (r *run) uploadArtifact(ctx context.Context, file *os.File, a release.Artif
 	if size != a.Size {
 		return fmt.Errorf("%s: %w: %d bytes lie there, want %d", a.Key, release.ErrVerify, size, a.Size)
 	}
-	r.Log.Line(a.Key + ": nothing to upload, the bucket has the same bytes")
+	r.Log.Line(Plain, a.Key+": nothing to upload, the bucket has the same bytes")
 	return nil
 }
 

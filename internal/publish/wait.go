@@ -57,6 +57,7 @@ func (r *run) follow(ctx context.Context, file []byte) error {
 	moved := time.Now()
 	limited, cancel := context.WithTimeout(ctx, r.Options.WaitTimeout)
 	defer cancel()
+	align(watches)
 	words := make(chan word)
 	for _, w := range watches {
 		go r.watch(limited, w, file, func(x word) {
@@ -69,7 +70,7 @@ func (r *run) follow(ctx context.Context, file []byte) error {
 	}
 	r.phase("Ping and wait")
 	r.hear(limited, watches, words, moved)
-	r.conclude(watches)
+	r.conclude(watches, moved)
 	if ctx.Err() != nil {
 		return fmt.Errorf("wait for the servers: %w", context.Cause(ctx))
 	}
@@ -93,6 +94,17 @@ func (r *run) watches() []*watch {
 		}
 	}
 	return out
+}
+
+// align makes the labels equally wide, so that what the servers say stands in one column.
+func align(watches []*watch) {
+	width := 0
+	for _, w := range watches {
+		width = max(width, len([]rune(w.label)))
+	}
+	for _, w := range watches {
+		w.label = fmt.Sprintf("%-*s", min(width, 40), w.label)
+	}
 }
 
 // ring delivers the pings and leaves it at that.
@@ -123,9 +135,9 @@ func (r *run) ring(ctx context.Context, watches []*watch, file []byte) error {
 	for range n {
 		a := <-answers
 		if a.err != nil && !errors.Is(a.err, errors.ErrUnsupported) {
-			r.Log.Quote(a.w.label, "not reached: "+release.CleanText(a.err.Error(), 300))
+			r.Log.Quote(Careful, a.w.label, "not reached: "+release.CleanText(a.err.Error(), 300))
 		} else {
-			r.Log.Quote(a.w.label, "pinged")
+			r.Log.Quote(Plain, a.w.label, "pinged")
 		}
 		r.result.Servers = append(r.result.Servers, ServerResult{Name: a.w.Name, URL: a.w.URL, Outcome: deployment.Published})
 	}
@@ -228,18 +240,23 @@ func (r *run) poll(ctx context.Context, name string, seq uint64, hash string, te
 func (r *run) hear(ctx context.Context, watches []*watch, words <-chan word, moved time.Time) {
 	heartbeat := time.NewTicker(heartbeatEvery)
 	defer heartbeat.Stop()
+	heard := false
 	for open := len(watches); open > 0; {
 		select {
 		case x := <-words:
 			w := x.w
 			switch {
 			case x.event != nil:
+				if !heard && r.Heard != nil {
+					r.Heard(ctx, strings.TrimSpace(w.label))
+				}
+				heard = true
 				r.tell(w, *x.event)
 			case x.result != nil:
 				x.result.TookMS = time.Since(moved).Milliseconds()
 				w.result = x.result
 				open--
-				r.Log.Quote(w.label, verdict(*w.result))
+				r.Log.Quote(ToneOf(w.result.Outcome), w.label, verdict(*w.result))
 			case x.broken != nil:
 				w.result = &ServerResult{Outcome: deployment.Failed, Reason: release.CleanText(x.broken.Error(), 300), TookMS: time.Since(moved).Milliseconds()}
 				if strings.HasPrefix(w.URL, "http://") && errors.Is(x.broken, errors.ErrUnsupported) {
@@ -247,13 +264,13 @@ func (r *run) hear(ctx context.Context, watches []*watch, words <-chan word, mov
 					w.result.Outcome, w.result.Reason = deployment.Published, "pinged; without a name its receipt cannot be awaited"
 				}
 				open--
-				r.Log.Quote(w.label, verdict(*w.result))
+				r.Log.Quote(ToneOf(w.result.Outcome), w.label, verdict(*w.result))
 			default:
 				w.last, w.held = x.seen, x.held
-				r.Log.Quote(w.label, x.note)
+				r.Log.Quote(Faint, w.label, x.note)
 			}
 		case <-heartbeat.C:
-			r.Log.Line(fmt.Sprintf("waiting, %s of %s: %s", Took(time.Since(moved)), Took(r.Options.WaitTimeout), pending(watches)))
+			r.Log.Line(Faint, fmt.Sprintf("waiting, %s of %s: %s", Took(time.Since(moved)), Took(r.Options.WaitTimeout), pending(watches)))
 		case <-ctx.Done():
 			for _, w := range watches {
 				if w.result != nil {
@@ -268,7 +285,7 @@ func (r *run) hear(ctx context.Context, watches []*watch, words <-chan word, mov
 					s.Outcome, s.Reason = deployment.Held, w.held
 				}
 				w.result = &s
-				r.Log.Quote(w.label, verdict(s))
+				r.Log.Quote(ToneOf(s.Outcome), w.label, verdict(s))
 			}
 			return
 		}
@@ -296,11 +313,22 @@ func (r *run) tell(w *watch, e deployment.Event) {
 		w.events = append(w.events, e)
 	}
 	if !e.Terminal() {
-		r.Log.Quote(w.label, eventLine(e))
+		r.Log.Quote(eventTone(e), w.label, eventLine(e))
 	}
 	for _, line := range e.Log {
-		r.Log.Quote(w.label, "| "+line)
+		r.Log.Quote(Faint, w.label, "| "+line)
 	}
+}
+
+// eventTone sets off what failed, and what went well from what is only begun.
+func eventTone(e deployment.Event) Tone {
+	switch {
+	case e.State == deployment.StepFail, e.Step == deployment.RollBack:
+		return Bad
+	case e.State == deployment.Done:
+		return Plain
+	}
+	return Faint
 }
 
 // eventLine is an event for people: "fetch done, 1.2 MiB, in 0.8 s: 3 of 210 frames".
@@ -342,19 +370,20 @@ func pending(watches []*watch) string {
 	var out []string
 	for _, w := range watches {
 		if w.result == nil {
-			out = append(out, fmt.Sprintf("%s (%s)", w.label, w.state()))
+			out = append(out, fmt.Sprintf("%s (%s)", strings.TrimSpace(w.label), w.state()))
 		}
 	}
 	return strings.Join(out, ", ")
 }
 
 // conclude books the servers' results and makes one outcome of them.
-func (r *run) conclude(watches []*watch) {
+func (r *run) conclude(watches []*watch, moved time.Time) {
 	var outcomes []deployment.Outcome
 	unproven := false
 	for _, w := range watches {
 		s := *w.result
-		s.Name, s.URL, s.Events = w.Name, w.URL, w.events
+		s.Name, s.URL = w.Name, w.URL
+		s.Steps, s.Pulled = steps(w.events, moved.Sub(r.start).Milliseconds(), s.TookMS), pulled(w.events)
 		r.result.Servers = append(r.result.Servers, s)
 		outcomes = append(outcomes, s.Outcome)
 		unproven = unproven || s.Outcome == deployment.Published

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -306,55 +305,6 @@ func TestFirstReceiptWhereAbsentLooksForbidden(t *testing.T) {
 			t.Errorf("got %s, want deployed and one quiet word of the receipt:\n%s", r.Outcome, text)
 		}
 	})
-}
-
-func TestReportStaysSmall(t *testing.T) {
-	r := &Result{App: "web", Outcome: deployment.Failed}
-	for i := range 2000 {
-		r.Servers = append(r.Servers, ServerResult{Name: fmt.Sprintf("web-%d", i), Outcome: deployment.Failed, Reason: strings.Repeat("ä", 500)})
-	}
-	text := r.Report()
-	var back Result
-	if err := json.Unmarshal([]byte(text), &back); err != nil || len(text) > MaxReport || !back.Truncated || len(back.Servers) == 0 {
-		t.Errorf("got %d bytes, %d servers, truncated %v, %v", len(text), len(back.Servers), back.Truncated, err)
-	}
-	if got := len(r.Servers); got != 2000 || len([]rune(r.Servers[0].Reason)) != 500 {
-		t.Errorf("the result itself was changed: %d servers", got)
-	}
-}
-
-func TestMeter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := &recorder{}
-		m := newMeter(log, "uploaded", 1000)
-		for done := int64(0); done <= 1000; done += 10 { // 100 steps of 50 ms: tenths, at most one a second
-			m.at(done)
-			time.Sleep(50 * time.Millisecond)
-		}
-		if got := strings.Count(log.text(), "\n"); got < 3 || got > 5 {
-			t.Errorf("in 5 s: got %d lines, want about one a second:\n%s", got, log.text())
-		}
-		slow := newMeter(log, "packed", 0)
-		time.Sleep(11 * time.Second)
-		slow.at(5)
-		if !strings.HasSuffix(log.text(), "packed 5 B\n") {
-			t.Errorf("after 11 s: got\n%s", log.text())
-		}
-	})
-}
-
-func TestTextLog(t *testing.T) {
-	var out strings.Builder
-	l := NewTextLog(&out, false)
-	l.Phase("Pack")
-	l.Line("3 entries")
-	l.Quote("web-1", "fetch done")
-	l.Debug("unseen")
-	l.Warn("careful")
-	l.Phase("")
-	if got, want := out.String(), "Pack\n  3 entries\n  web-1  fetch done\nwarning: careful\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
 }
 
 // A receipt that is written between the switch and the health check must not make a job green.

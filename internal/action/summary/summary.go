@@ -1,0 +1,370 @@
+// Package summary is the page that a run leaves behind: Markdown as GitHub shows it below the job.
+//
+// Parties: the action hands in the result of a run and what most likely helps; the runner takes the text as it is. Layout:
+// the outcome in a heading and in a sentence; on failure the cause, the fix, the probe's answer and the app's last lines of
+// each server; the servers with the time of each step; what was deployed; a timeline.
+//
+// Invariants: at most Max bytes, whatever came in. Everything that a person, a commit or a server wrote is escaped, so that
+// it shows as it was written and no tag, link, row, mention or reference but ours is on the page. The timeline, whose
+// language has no escapes, is made of our own words alone.
+package summary
+
+import (
+	"cmp"
+	"fmt"
+	"html"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/publish"
+	"github.com/towline/towline/internal/release"
+)
+
+// Max bounds a page, in bytes. The runner drops what is over 1 MiB, and nobody reads as much as that.
+const Max = 64 << 10
+
+// What the parts of a page may take, in bytes. Together they stay below Max.
+const (
+	maxRows     = 10 << 10
+	maxFailures = 18 << 10
+	maxListing  = 6 << 10
+)
+
+// maxText bounds a text, in runes; a rune may take six bytes once it is escaped.
+const maxText = 500
+
+// Page is what a summary is made of.
+type Page struct {
+	Result     *publish.Result
+	Failed     bool                            // the run ended with an error
+	Fix        string                          // against that error; empty when nothing general helps
+	Advice     func(deployment.Outcome) string // what helps on a server that ended so
+	Why        string                          // the reason that a person gave
+	Repository string                          // https://github.com/owner/name; empty: no links
+}
+
+// Markdown is the page.
+func (p Page) Markdown() string {
+	r := p.Result
+	var b strings.Builder
+	fmt.Fprintf(&b, "### %s %s: %s on %s\n\n", p.sign(), r.Outcome, escape(cmp.Or(r.App, "Towline")), escape(cmp.Or(r.Environment, "no environment")))
+	if text := p.lead(); text != "" {
+		b.WriteString(text + "\n\n")
+	}
+	if p.Failed && p.Fix != "" {
+		fmt.Fprintf(&b, "**Fix:** %s\n\n", escape(p.Fix))
+	}
+	p.failures(&b)
+	p.servers(&b)
+	p.facts(&b)
+	p.plan(&b)
+	b.WriteString(timeline(r))
+	return b.String()
+}
+
+func (p Page) sign() string {
+	switch {
+	case p.Failed:
+		return "❌"
+	case publish.ToneOf(p.Result.Outcome) == publish.Careful:
+		return "⚪"
+	}
+	return sign(p.Result.Outcome)
+}
+
+func sign(o deployment.Outcome) string {
+	switch publish.ToneOf(o) {
+	case publish.Good:
+		return "✅"
+	case publish.Bad:
+		return "❌"
+	}
+	return "⚪"
+}
+
+// lead is the outcome in a sentence.
+func (p Page) lead() string {
+	r := p.Result
+	good := 0
+	for _, s := range r.Servers {
+		if publish.ToneOf(s.Outcome) == publish.Good {
+			good++
+		}
+	}
+	servers := fmt.Sprintf("%d of %d servers", good, len(r.Servers))
+	switch {
+	case good == 1 && len(r.Servers) == 1:
+		servers = escape(cmp.Or(r.Servers[0].Name, r.Servers[0].URL))
+	case good == len(r.Servers):
+		servers = fmt.Sprintf("all %d servers", good)
+	}
+	switch {
+	case p.Failed || len(r.Servers) == 0 || r.Reason != "" && good == 0 && publish.ToneOf(r.Outcome) == publish.Careful:
+		return escape(r.Reason)
+	case r.Outcome == deployment.Unchanged:
+		return fmt.Sprintf("%s was live and healthy already on %s: nothing was switched and nothing restarted.", p.commit(r.Version), servers)
+	}
+	return fmt.Sprintf("%s is live and healthy on %s.", p.commit(r.Version), servers)
+}
+
+// failures says for each server that did not end well why, and what helps.
+func (p Page) failures(b *strings.Builder) {
+	limit := b.Len() + maxFailures
+	left := 0
+	for _, s := range p.Result.Servers {
+		if publish.ToneOf(s.Outcome) == publish.Good || s.Outcome == deployment.Published {
+			continue
+		}
+		text := p.failure(s)
+		if b.Len()+len(text) > limit {
+			left++
+			continue
+		}
+		b.WriteString(text)
+	}
+	if left > 0 {
+		fmt.Fprintf(b, "The causes of %s more are left out here; the log has them.\n\n", publish.Count(int64(left), "server", "servers"))
+	}
+}
+
+func (p Page) failure(s publish.ServerResult) string {
+	var b strings.Builder
+	name := cmp.Or(s.Name, s.URL)
+	fmt.Fprintf(&b, "#### %s %s: %s\n\n**Cause:** %s\n\n", sign(s.Outcome), escape(name), s.Outcome, escape(cmp.Or(s.Reason, "it gave no reason")))
+	for _, step := range s.Steps {
+		// The reason often quotes it; where it does not, it is the first thing to look at.
+		if step.State == deployment.StepFail && step.Message != "" && !strings.Contains(s.Reason, step.Message) {
+			fmt.Fprintf(&b, "**%s failed:** %s\n\n", upper(string(step.Step)), escape(step.Message))
+		}
+	}
+	if p.Advice != nil {
+		if fix := p.Advice(s.Outcome); fix != "" {
+			fmt.Fprintf(&b, "**Fix:** %s\n\n", escape(fix))
+		}
+	}
+	if n := len(s.Log); n > 0 {
+		b.WriteString(fold(fmt.Sprintf("Last %s of the app on %s", publish.Count(int64(n), "line", "lines"), name), preformatted(s.Log)))
+	}
+	return b.String()
+}
+
+// columns are the steps that have a column of their own where a server took them.
+var columns = []deployment.Step{deployment.Fetch, deployment.Unpack, deployment.Activate, deployment.Check, deployment.Confirm, deployment.RollBack}
+
+// servers is a row for each server.
+func (p Page) servers(b *strings.Builder) {
+	r := p.Result
+	if len(r.Servers) == 0 {
+		return
+	}
+	var shown []deployment.Step
+	pulled := false
+	for _, step := range columns {
+		for _, s := range r.Servers {
+			pulled = pulled || s.Pulled > 0
+			if _, ok := took(s, step); ok {
+				shown = append(shown, step)
+				break
+			}
+		}
+	}
+	head := []string{"Server", "Outcome", "Release"}
+	if pulled {
+		head = append(head, "Pulled")
+	}
+	for _, step := range shown {
+		head = append(head, upper(string(step)))
+	}
+	timed := r.Command != publish.Status
+	if timed {
+		head = append(head, "In all")
+	}
+	row := func(cells []string) string { return "| " + strings.Join(cells, " | ") + " |\n" }
+	b.WriteString(row(head))
+	b.WriteString("|---|---|---|" + strings.Repeat("--:|", len(head)-3) + "\n")
+	limit := b.Len() + maxRows
+	for i, s := range r.Servers {
+		cells := []string{escape(cmp.Or(s.Name, s.URL)), sign(s.Outcome) + " " + string(s.Outcome), code(s.Hash)}
+		if pulled {
+			cells = append(cells, publish.Bytes(s.Pulled))
+		}
+		for _, step := range shown {
+			text := "–"
+			if ms, ok := took(s, step); ok {
+				text = millis(ms)
+			}
+			cells = append(cells, text)
+		}
+		if timed {
+			cells = append(cells, millis(s.TookMS))
+		}
+		text := row(cells)
+		if b.Len()+len(text) > limit {
+			rest := make([]string, len(head))
+			rest[0] = fmt.Sprintf("and %d more", len(r.Servers)-i)
+			b.WriteString(row(rest))
+			break
+		}
+		b.WriteString(text)
+	}
+	b.WriteString("\n")
+}
+
+// took is what a server took for a step, in milliseconds, all its times together.
+func took(s publish.ServerResult, step deployment.Step) (ms int64, ok bool) {
+	for _, one := range s.Steps {
+		if one.Step == step {
+			ms, ok = ms+one.TookMS, true
+		}
+	}
+	return ms, ok
+}
+
+// facts are what was deployed, and from where to where.
+func (p Page) facts(b *strings.Builder) {
+	r := p.Result
+	if r.App == "" {
+		return
+	}
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(b, "| %s | %s |\n", name, value)
+		}
+	}
+	fmt.Fprintf(b, "| App | %s on %s |\n|---|---|\n", escape(r.App), escape(r.Environment))
+	if r.Version != "" {
+		row("Release", strings.TrimSpace(p.commit(r.Version)+" "+escape(r.Message)))
+	}
+	row("Before", p.compare(r.Previous, r.Version))
+	row("Command", strings.TrimSuffix(string(r.Command)+": "+escape(p.Why), ": "))
+	if r.Seq > 0 {
+		row("Pointer", fmt.Sprintf("seq %d", r.Seq))
+	}
+	if a := r.Artifact; a.Size > 0 {
+		row("Artifact", fmt.Sprintf("%s, of %s in %s", publish.Bytes(a.Size), publish.Bytes(a.UnpackedSize), publish.Count(a.Entries, "entry", "entries")))
+		row("SHA-256", code64(a.SHA256))
+		if r.Command == publish.Deploy || r.Command == publish.Publish {
+			row("Uploaded", publish.Bytes(r.Uploaded))
+		}
+	}
+	pulled := int64(0)
+	for _, s := range r.Servers {
+		pulled += s.Pulled
+	}
+	if pulled > 0 {
+		row("Pulled", publish.Bytes(pulled)+" by all servers")
+	}
+	if r.URL != "" && len(r.URL) <= maxText {
+		row("Address", fmt.Sprintf(`<a href="%s">%s</a>`, html.EscapeString(r.URL), escape(r.URL)))
+	}
+	row("Took", publish.Took(r.Took))
+	b.WriteString("\n")
+}
+
+// plan is what a dry run would have done.
+func (p Page) plan(b *strings.Builder) {
+	plan := p.Result.Plan
+	if plan == nil {
+		return
+	}
+	if plan.To.Seq > 0 {
+		b.WriteString("| Pointer | Seq | Release | Artifact |\n|---|--:|---|---|\n")
+		for _, point := range []struct {
+			name string
+			publish.PlanPoint
+		}{{"now", plan.From}, {"then", plan.To}} {
+			seq := "–"
+			if point.Seq > 0 {
+				seq = fmt.Sprint(point.Seq)
+			}
+			fmt.Fprintf(b, "| %s | %s | %s | %s |\n", point.name, seq, cmp.Or(code(point.Hash), "none"), cmp.Or(escape(point.Artifact), "none"))
+		}
+		b.WriteString("\n")
+	}
+	if len(plan.Files) == 0 {
+		return
+	}
+	var listing strings.Builder
+	for i, f := range plan.Files {
+		line := preformatted([]string{fmt.Sprintf("%10s  %s", publish.Bytes(f.Size), f.Path)})
+		if listing.Len()+len(line) > maxListing {
+			listing.WriteString(preformatted([]string{fmt.Sprintf("and %d more", int(p.Result.Artifact.Entries)-i)}))
+			break
+		}
+		listing.WriteString(line)
+	}
+	b.WriteString(fold("What would be packed; "+publish.Bytes(plan.Upload)+" of it would be uploaded", listing.String()))
+}
+
+func fold(title, body string) string {
+	return fmt.Sprintf("<details><summary>%s</summary>\n<pre>%s</pre>\n</details>\n\n", html.EscapeString(title), body)
+}
+
+// preformatted is text for inside <pre>: no tag can end it, and no empty line ends the block of HTML that it is in.
+func preformatted(lines []string) string {
+	var b strings.Builder
+	for _, line := range lines {
+		indent := len(line) - len(strings.TrimLeft(line, " "))
+		b.WriteString(strings.Repeat(" ", min(indent, 16)))
+		b.WriteString(html.EscapeString(release.CleanText(line, 400)))
+		b.WriteString("&#10;")
+	}
+	return b.String()
+}
+
+// escape writes every ASCII character that Markdown or HTML may take for a sign as a character reference, so that it
+// stands for itself.
+func escape(s string) string {
+	var b strings.Builder
+	for _, r := range release.CleanText(s, maxText) {
+		if r < 128 && r != ' ' && r != '.' && r != '-' && !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
+			fmt.Fprintf(&b, "&#%d;", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// code is a version in short, in the type of code.
+func code(version string) string {
+	if version == "" {
+		return ""
+	}
+	return "<code>" + escape(release.ShortHash(version)) + "</code>"
+}
+
+func code64(s string) string { return "<code>" + escape(s) + "</code>" }
+
+var commitHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
+
+// commit names a version, with a link where it is a commit of this repository.
+func (p Page) commit(version string) string {
+	text := code(version)
+	if !commitHash.MatchString(version) || p.Repository == "" {
+		return text
+	}
+	return fmt.Sprintf(`<a href="%s/commit/%s">%s</a>`, html.EscapeString(p.Repository), version, text)
+}
+
+func (p Page) compare(from, to string) string {
+	if from == "" {
+		return ""
+	}
+	link := p.commit(from)
+	if p.Repository != "" && from != to && commitHash.MatchString(from) && commitHash.MatchString(to) {
+		link += fmt.Sprintf(` (<a href="%s/compare/%s...%s">what changed</a>)`, html.EscapeString(p.Repository), from, to)
+	}
+	return link
+}
+
+func millis(ms int64) string { return publish.Took(time.Duration(ms) * time.Millisecond) }
+
+func upper(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
