@@ -153,6 +153,7 @@ func (f *face) run(ctx context.Context) (publish.Options, *publish.Result, error
 		return o, nil, err
 	}
 	f.event = readEvent(f.getenv)
+	f.debug(o)
 	if f.env["GITHUB_EVENT_NAME"] == "pull_request_target" {
 		return o, nil, errTarget
 	}

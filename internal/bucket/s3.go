@@ -59,7 +59,7 @@ func openS3(ctx context.Context, loc location, o Options) (*store, error) {
 	// answers, so that no signed request goes to a host that was not configured.
 	if b, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		cfg.HTTPClient = &http.Client{
-			Transport:     watch{base: b.GetTransport(), stall: o.stall},
+			Transport:     watch{base: b.GetTransport(), stall: o.stall, log: o.Log},
 			CheckRedirect: notFollowed,
 		}
 	}

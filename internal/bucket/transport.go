@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"math"
 	"net"
 	"net/http"
@@ -64,6 +65,7 @@ func withAttempts(ctx context.Context) (context.Context, *atomic.Int32) {
 type watch struct {
 	base  http.RoundTripper
 	stall time.Duration
+	log   *slog.Logger
 }
 
 // patience is how long a store may take to begin its answer: at once for reading; time to store what was written; and
@@ -89,8 +91,10 @@ func (w watch) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body != nil && req.Body != http.NoBody {
 		req.Body = &sending{ReadCloser: req.Body, timer: timer, limit: limit}
 	}
+	began := time.Now()
 	resp, err := w.base.RoundTrip(req)
 	timer.Stop()
+	w.told(req, resp, err, time.Since(began))
 	if err != nil {
 		if stall, ok := context.Cause(ctx).(stallError); ok {
 			err = stall
@@ -103,6 +107,18 @@ func (w watch) RoundTrip(req *http.Request) (*http.Response, error) {
 	body.timer.Stop()
 	resp.Body = &bounded{receiving: body, left: longest(req, resp)}
 	return resp, nil
+}
+
+// told leaves a line about an attempt for whoever looks for what went wrong: no header and no query, which hold what is
+// signed.
+func (w watch) told(req *http.Request, resp *http.Response, err error, took time.Duration) {
+	attrs := []any{"method", req.Method, "host", req.URL.Host, "path", req.URL.Path, "took", took.Round(time.Millisecond)}
+	if err != nil {
+		attrs = append(attrs, "error", err)
+	} else {
+		attrs = append(attrs, "status", resp.StatusCode)
+	}
+	w.log.Debug("store", attrs...)
 }
 
 const (

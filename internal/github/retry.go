@@ -58,7 +58,9 @@ func (r *retry) RoundTrip(request *http.Request) (*http.Response, error) {
 			attempt = request.Clone(request.Context())
 			attempt.Body = body
 		}
+		began := r.now()
 		response, err := r.next.RoundTrip(attempt)
+		r.told(attempt, response, err, r.now().Sub(began))
 		if err == nil {
 			if err = bound(response); err != nil {
 				response = nil
@@ -83,6 +85,17 @@ func (r *retry) RoundTrip(request *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// told leaves a line about an attempt for whoever looks for what went wrong.
+func (r *retry) told(request *http.Request, response *http.Response, err error, took time.Duration) {
+	attrs := []any{"method", request.Method, "path", request.URL.Path, "took", took.Round(time.Millisecond)}
+	if err != nil {
+		attrs = append(attrs, "error", err)
+	} else {
+		attrs = append(attrs, "status", response.StatusCode)
+	}
+	r.log.Debug("github", attrs...)
 }
 
 // verdict says whether to try again, and after what wait; 0 leaves the wait to us.
