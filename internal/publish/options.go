@@ -78,7 +78,7 @@ func Parse(get func(name string) string) (Options, error) {
 	o := Options{
 		Command: Command(r.text("command")), App: r.named("app", release.CheckApp), Path: r.text("path"), Bucket: r.text("bucket"),
 		Environment: r.named("environment", release.CheckEnvironment), Prefix: r.named("prefix", release.CheckPrefix),
-		Version: r.named("version", checkWanted), Region: r.text("aws-region"), Endpoint: r.web("endpoint-url"), RoleARN: r.text("role-to-assume"),
+		Version: r.named("version", checkWanted), Region: r.text("aws-region"), Endpoint: r.web("endpoint-url"), RoleARN: r.role(),
 		Include: r.list("include"), Exclude: r.list("exclude"), VersionFile: r.text("version-file"), Compression: r.compression(),
 		Message: r.text("message"), Date: r.date(), ExpiresIn: r.duration("expires-in"), Reason: release.CleanText(r.text("reason"), 500),
 		Servers: r.servers(), PingToken: r.text("ping-token"), Wait: r.yes("wait"), WaitTimeout: r.duration("wait-timeout"),
@@ -222,6 +222,17 @@ func (r *reader) web(name string) string {
 	v := r.text(name)
 	if u, err := url.Parse(v); v != "" && (err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "") {
 		r.bad(name, "%q: want an address such as https://example.com", v)
+	}
+	return v
+}
+
+// role takes the ARN of any account and partition, those included that S3-compatible stores make up.
+var role = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]*:role/[A-Za-z0-9+=,.@_/-]+$`)
+
+func (r *reader) role() string {
+	v := r.text("role-to-assume")
+	if v != "" && !role.MatchString(v) {
+		r.bad("role-to-assume", "%q: want arn:aws:iam::ACCOUNT:role/NAME", v)
 	}
 	return v
 }
