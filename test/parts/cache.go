@@ -97,14 +97,18 @@ func lookPath(name string) (string, error) {
 }
 
 // need makes sure that the programs are there, installing the Debian package of each that is not. Pairs are
-// program, package. Without root or apt-get a missing one skips the test.
+// program, or path of a file, and package. Without root or apt-get a missing one skips the test.
 func need(t testing.TB, pairs ...string) {
 	t.Helper()
 	var programs, packages []string
 	missing := func() {
 		programs, packages = nil, nil
 		for pair := range slices.Chunk(pairs, 2) {
-			if _, err := lookPath(pair[0]); err != nil {
+			_, err := lookPath(pair[0])
+			if filepath.IsAbs(pair[0]) {
+				_, err = os.Stat(pair[0])
+			}
+			if err != nil {
 				programs, packages = append(programs, pair[0]), append(packages, pair[1])
 			}
 		}
