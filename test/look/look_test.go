@@ -241,3 +241,28 @@ func TestSanitiser(t *testing.T) {
 		t.Errorf("reached: got %s, want %s", got, want)
 	}
 }
+
+// A diagram that GitHub cannot draw is seen here too, and one that it can is drawn as wide as there is room.
+func TestDiagrams(t *testing.T) {
+	r := look.NewRenderer(t, parts.StartBrowser(t))
+	const gantt = "```mermaid\ngantt\n    dateFormat x\n    axisFormat %S s\n    section run\n    Pack :0, 400\n    Upload :400, 900\n    section web-1\n    fetch :crit, 1000, 1500\n```\n"
+	for _, test := range []struct {
+		markdown string
+		drawn    int
+	}{
+		{gantt, 1},
+		{"<pre lang=\"mermaid\"><code>pie\n  \"a\" : 1\n</code></pre>\n\n" + gantt, 2},
+		{strings.Replace(gantt, "    fetch", "    fetch\n    fetch", 1), 0},
+	} {
+		s := r.Render(t, test.markdown)
+		for _, v := range views {
+			p, got := r.Show(t, "deploy", s, v.View, false)
+			if got.Drawn != test.drawn || len(got.Complaints) != len(s.Diagrams)-test.drawn {
+				t.Errorf("%s: got %d drawn, complaints %q, want %d", test.markdown, got.Drawn, got.Complaints, test.drawn)
+			}
+			if wide := look.Overflow(t, p); len(wide) > 0 {
+				t.Errorf("%s%s: wider than the page: %q", test.markdown, v.suffix, wide)
+			}
+		}
+	}
+}
