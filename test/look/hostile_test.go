@@ -32,6 +32,9 @@ var hostile = []string{
 	"%%{init: {\"theme\": \"forest\"}}%%", "click web-1 href \"https://evil.example\"", "section x", "a :crit, b, 0, 1", "gantt; title x", "; # : ,", "end", "\u202etxt.exe", "\u2066a\u2069", "a\u200bb", "\u2028# x",
 	"first line\n# second", "a\n\n# b\n\n```\nc\n```\n", "a\r\n\r\n# b", "\n", "::error::boom", "##[error]boom", "##[group]boom", "::add-mask::web", "::endgroup::", "::stop-commands::x", "::set-output name=x::y",
 	"\x1b[31mred\x1b[0m", "\x1b[2J\x1b[1;1H", "\x1b]8;;https://evil.example\x07link\x1b]8;;\x07", "\x00\x07\b", "\xff\xfe", "🚢 über “quoted” – ß", strings.Repeat("|`<a href=x>*_@#:", 300), strings.Repeat("word ", 400),
+	// Runs of backticks around the longest that the Markdown program takes for a sign.
+	strings.Repeat("`", 79) + "a <b>x</b> @octocat", strings.Repeat("`", 80) + "a <b>x</b> @octocat", strings.Repeat("`", 81) + "a <b>x</b> @octocat",
+	strings.Repeat("`", 140) + " *a* [b](https://evil.example) `", "`` " + strings.Repeat("` ", 60), "\\`", "`\\`", "\\|`|\\", "` | `", "``|``|``",
 }
 
 // harmless is the same text of letters only: as long, with its spaces, and with no sign.

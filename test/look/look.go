@@ -77,15 +77,22 @@ type Diagrams struct {
 // Show opens the page of a run with this summary, diagrams drawn. Folds are as the summary has them, or all open.
 func (r *Renderer) Show(t testing.TB, job string, s Rendered, v parts.View, open bool) (*parts.Page, Diagrams) {
 	t.Helper()
+	drawer := ""
+	if len(s.Diagrams) > 0 {
+		drawer = fmt.Sprintf("<script src=%q></script><script>%s</script>", parts.FileURL(parts.NPM(t, "mermaid")), script)
+	}
 	page := fmt.Sprintf(`<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Summary</title>
-<link rel="stylesheet" href="%s"><style>%s</style><script src="%s"></script><script>%s</script>
+<link rel="stylesheet" href="%s"><style>%s</style>%s
 <main><header>%s summary</header><article class="markdown-body">%s</article><footer>Job summary generated at run-time</footer></main></html>`,
-		parts.FileURL(parts.NPM(t, "github-markdown-css")), frame, parts.FileURL(parts.NPM(t, "mermaid")), script, html.EscapeString(job), s.HTML)
+		parts.FileURL(parts.NPM(t, "github-markdown-css")), frame, drawer, html.EscapeString(job), s.HTML)
 	p := r.browser.Show(t, page, v)
 	if open {
 		p.Eval(t, "document.querySelectorAll('details').forEach(d => { d.open = true })", nil)
 	}
 	var d Diagrams
+	if drawer == "" {
+		return p, d
+	}
 	p.Eval(t, fmt.Sprintf("draw(%v)", v.Dark), &d.Complaints)
 	p.Eval(t, "document.querySelectorAll('.diagram svg').length", &d.Drawn)
 	return p, d

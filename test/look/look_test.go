@@ -236,7 +236,7 @@ func TestSanitiser(t *testing.T) {
 			t.Errorf("%s: got %s, removed %s; want %s, removed %s", test.html, s.HTML, got, test.want, test.removed)
 		}
 	}
-	s := r.Sanitise(t, `<p>&#64;ada \@ada <code>@ada</code> @<!-- -->ada &#35;12 x#1 :bo&#58;boom: $x$ www.example.com <a href="/">@ada</a> e02371ab6db3</p>`)
+	s := r.Sanitise(t, `<p>&#64;ada \@ada <code>@ada</code> @<!-- -->ada &#35;12 x#1 &#58;boom&#58; $x$ www.example.com <a href="/">@ada</a> e02371ab6db3</p>`)
 	if got, want := fmt.Sprint(s.Reached), "[mention @ada mention @ada reference #12 emoji :boom: mathematics $x$ link www.example.com commit e02371ab6db3]"; got != want {
 		t.Errorf("reached: got %s, want %s", got, want)
 	}

@@ -1,5 +1,5 @@
 // Package parts starts the real parts that whole-system tests run against: an S3 server, a booted droplet, a
-// container engine, a workflow runner. Each starter installs what it needs where it can, cleans up what it started,
+// container engine, a workflow runner, a browser. Each starter installs what it needs where it can, cleans up what it started,
 // and says loudly what is missing where it cannot.
 package parts
 
