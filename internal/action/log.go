@@ -82,7 +82,7 @@ func (l *log) Quote(tone publish.Tone, who, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stop()
-	name := fmt.Sprintf("%-*s", min(len([]rune(who)), 100), release.CleanText(who, 100)) // padded, as it came
+	name := fmt.Sprintf("%-*s", min(len([]rune(who)), 100), keepIndent(who)) // padded, as it came
 	fmt.Fprintf(l.out, "%s  %s\n", l.paint(publish.Name, name), l.paint(tone, strings.TrimRight(keepIndent(text), " ")))
 }
 

@@ -144,7 +144,7 @@ func wholeSummary(t *testing.T, what, summary string) {
 var (
 	ownHeading = regexp.MustCompile(`^(### (✅|❌|⚪) [a-z-]+: web on production|#### (❌|⚪) web-[12]: [a-z-]+)$`)
 	ownWords   = regexp.MustCompile(`^\*\*(Cause|Fix|(Fetch|Unpack|Activate|Check|Confirm|Prune|Roll back) failed):\*\*`)
-	ownBar     = regexp.MustCompile(`^(gantt|    dateFormat x|    axisFormat %(s s|Q ms)|    todayMarker off|    section (CI|web-[12])|` +
+	ownBar     = regexp.MustCompile(`^(gantt|    dateFormat x|    axisFormat %(s s|Q ms)|    tickInterval [0-9]+[a-z]+|    todayMarker off|    section (CI|web-[12])|` +
 		`    (Pack|Upload|Promote|Ping and wait|Find the release|Files|Pointer|fetch|unpack|activate|check|confirm|prune|roll back) [0-9.]+ m?s :(active, |crit, )?[0-9]+, [0-9]+)$`)
 )
 

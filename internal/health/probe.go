@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,7 +64,7 @@ func (p HTTP) Try(ctx context.Context) (string, error) {
 		case err != nil:
 			return "", fmt.Errorf("%s: read answer: %w", op, plain(ctx, err))
 		}
-		return "", fmt.Errorf("%s: answer does not contain %q: got %q", op, excerpt(p.Expect), excerpt(body))
+		return "", fmt.Errorf("%s: answer does not contain %q, but: %s", op, excerpt(p.Expect), cmp.Or(excerpt(body), "nothing"))
 	}
 	// What the app says of its trouble is worth more than an error in reading it.
 	body, _ := read(resp.Body, "")

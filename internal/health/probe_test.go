@@ -60,7 +60,7 @@ func TestHTTP(t *testing.T) {
 		{url: "/ok", expect: "e02371a", want: `: 200, answer contains "e02371a"`},
 		{url: "/stream", expect: "e02371a", want: `: 200, answer contains "e02371a"`},
 		{url: "/stream", want: ": 200"},
-		{url: "/ok", expect: "ffffff", err: `: 200: answer does not contain "ffffff": got "running e02371a since noon"`},
+		{url: "/ok", expect: "ffffff", err: `: 200: answer does not contain "ffffff", but: running e02371a since noon`},
 		{url: "/late", expect: "e02371a", err: "answer does not contain"},
 		{url: "/moved", err: ": 302: redirect to /ok, which is not followed"},
 		{url: "/boom", err: ": 500: boom [31m at line 3"},

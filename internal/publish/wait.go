@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ type watch struct {
 	told    time.Time     // of the last progress line
 	held    string        // its receipt says so
 	events  []deployment.Event
+	log     []string       // printed last
 	printed map[string]int // deployment -> highest n printed
 }
 
@@ -315,6 +317,10 @@ func (r *run) tell(w *watch, e deployment.Event) {
 	if !e.Terminal() {
 		r.Log.Quote(eventTone(e), w.label, eventLine(e))
 	}
+	if slices.Equal(e.Log, w.log) {
+		return // the last event often holds what the one that failed did
+	}
+	w.log = e.Log
 	for _, line := range e.Log {
 		r.Log.Quote(Faint, w.label, "| "+line)
 	}

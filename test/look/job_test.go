@@ -208,7 +208,7 @@ func unwell(answer, reason string, log []string) []deployment.Event {
 
 // A failure as apps have it.
 const (
-	answer = `GET http://127.0.0.1:3000/healthz: 503: answer does not contain "ok": got "{\"status\":\"down\",\"db\":\"SQLITE_BUSY\"}" (6 times)`
+	answer = `GET http://127.0.0.1:3000/healthz: 503: {"status":"down","db":"SQLITE_BUSY"} (6 times)`
 	reason = "not healthy within 30 s: " + answer
 )
 

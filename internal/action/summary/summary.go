@@ -153,6 +153,9 @@ func (p Page) failure(s publish.ServerResult) string {
 // columns are the steps that have a column of their own where a server took them.
 var columns = []deployment.Step{deployment.Fetch, deployment.Unpack, deployment.Activate, deployment.Check, deployment.Confirm, deployment.RollBack}
 
+// worthIt is how long, in milliseconds, a confirmation takes that is worth telling: that of an app with hooks.
+const worthIt = 100
+
 // servers is a row for each server.
 func (p Page) servers(b *strings.Builder) {
 	r := p.Result
@@ -164,7 +167,7 @@ func (p Page) servers(b *strings.Builder) {
 	for _, step := range columns {
 		for _, s := range r.Servers {
 			pulled = pulled || s.Pulled > 0
-			if _, ok := took(s, step); ok {
+			if ms, ok := took(s, step); ok && (step != deployment.Confirm || ms >= worthIt) {
 				shown = append(shown, step)
 				break
 			}
@@ -179,26 +182,26 @@ func (p Page) servers(b *strings.Builder) {
 	}
 	timed := r.Command != publish.Status
 	if timed {
-		head = append(head, "In all")
+		head = append(head, "Total")
 	}
 	row := func(cells []string) string { return "| " + strings.Join(cells, " | ") + " |\n" }
 	b.WriteString(row(head))
 	b.WriteString("|---|---|---|" + strings.Repeat("--:|", len(head)-3) + "\n")
 	limit := b.Len() + maxRows
 	for i, s := range r.Servers {
-		cells := []string{escape(cmp.Or(s.Name, s.URL)), sign(s.Outcome) + " " + string(s.Outcome), code(s.Hash)}
+		cells := []string{escape(cmp.Or(s.Name, s.URL)), sign(s.Outcome) + nbsp + string(s.Outcome), code(s.Hash)}
 		if pulled {
-			cells = append(cells, publish.Bytes(s.Pulled))
+			cells = append(cells, unbroken(publish.Bytes(s.Pulled)))
 		}
 		for _, step := range shown {
 			text := "–"
 			if ms, ok := took(s, step); ok {
-				text = millis(ms)
+				text = unbroken(millis(ms))
 			}
 			cells = append(cells, text)
 		}
 		if timed {
-			cells = append(cells, millis(s.TookMS))
+			cells = append(cells, unbroken(millis(s.TookMS)))
 		}
 		text := row(cells)
 		if b.Len()+len(text) > limit {
@@ -238,29 +241,41 @@ func (p Page) facts(b *strings.Builder) {
 		row("Release", strings.TrimSpace(p.commit(r.Version)+" "+escape(r.Message)))
 	}
 	row("Before", p.compare(r.Previous, r.Version))
-	row("Command", strings.TrimSuffix(string(r.Command)+": "+escape(p.Why), ": "))
+	if r.Command != publish.Deploy || p.Why != "" {
+		row("Command", strings.TrimSuffix(string(r.Command)+": "+escape(p.Why), ": "))
+	}
 	if r.Seq > 0 {
 		row("Pointer", fmt.Sprintf("seq %d", r.Seq))
 	}
 	if a := r.Artifact; a.Size > 0 {
-		row("Artifact", fmt.Sprintf("%s, of %s in %s", publish.Bytes(a.Size), publish.Bytes(a.UnpackedSize), publish.Count(a.Entries, "entry", "entries")))
-		row("SHA-256", code64(a.SHA256))
-		if r.Command == publish.Deploy || r.Command == publish.Publish {
-			row("Uploaded", publish.Bytes(r.Uploaded))
-		}
+		row("Artifact", fmt.Sprintf("%s, unpacked %s in %s; sha256 <code>%s</code>", publish.Bytes(a.Size), publish.Bytes(a.UnpackedSize),
+			publish.Count(a.Entries, "entry", "entries"), escape(a.SHA256[:min(len(a.SHA256), 12)])))
 	}
-	pulled := int64(0)
-	for _, s := range r.Servers {
-		pulled += s.Pulled
-	}
-	if pulled > 0 {
-		row("Pulled", publish.Bytes(pulled)+" by all servers")
-	}
+	row("Network", p.network())
 	if r.URL != "" && len(r.URL) <= maxText {
 		row("Address", fmt.Sprintf(`<a href="%s">%s</a>`, html.EscapeString(r.URL), escape(r.URL)))
 	}
 	row("Took", publish.Took(r.Took))
 	b.WriteString("\n")
+}
+
+// network is what went to the bucket and what came from it.
+func (p Page) network() string {
+	r := p.Result
+	var out []string
+	if r.Artifact.Size > 0 && !r.DryRun && (r.Command == publish.Deploy || r.Command == publish.Publish) {
+		out = append(out, publish.Bytes(r.Uploaded)+" uploaded")
+	}
+	pulled, by := int64(0), int64(0)
+	for _, s := range r.Servers {
+		if s.Pulled > 0 {
+			pulled, by = pulled+s.Pulled, by+1
+		}
+	}
+	if pulled > 0 {
+		out = append(out, fmt.Sprintf("%s pulled by %s", publish.Bytes(pulled), publish.Count(by, "server", "servers")))
+	}
+	return strings.Join(out, ", ")
 }
 
 // plan is what a dry run would have done.
@@ -336,8 +351,6 @@ func code(version string) string {
 	return "<code>" + escape(release.ShortHash(version)) + "</code>"
 }
 
-func code64(s string) string { return "<code>" + escape(s) + "</code>" }
-
 var commitHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
 // commit names a version, with a link where it is a commit of this repository.
@@ -359,6 +372,11 @@ func (p Page) compare(from, to string) string {
 	}
 	return link
 }
+
+const nbsp = "\u00a0"
+
+// unbroken keeps a number beside its unit.
+func unbroken(s string) string { return strings.ReplaceAll(s, " ", nbsp) }
 
 func millis(ms int64) string { return publish.Took(time.Duration(ms) * time.Millisecond) }
 

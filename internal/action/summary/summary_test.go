@@ -113,7 +113,7 @@ func TestPageOfAFailureSaysWhatHelps(t *testing.T) {
 	page := pages()["rolled-back"].Markdown()
 	for _, want := range []string{"### ❌ rolled-back: nodeapi on production", "is live and healthy on 2 of 3 servers", "#### ❌ web-2: rolled-back", "**Cause:** not healthy within 5s",
 		"**Check failed:** 3 attempts", "**Fix:** the previous release is live again", "Last 3 lines of the app on web-2", "Error: cannot read settings.json",
-		"/compare/" + before + "..." + hash, "| web-1 | ✅ deployed |", "| web-2 | ❌ rolled-back |", "```mermaid", "check 5.0 s :crit, "} {
+		"/compare/" + before + "..." + hash, "| web-1 | ✅\u00a0deployed |", "| web-2 | ❌\u00a0rolled-back |", "```mermaid", "check 5.0 s :crit, "} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q:\n%s", want, page)
 		}
