@@ -68,6 +68,9 @@ func TestSummariesSurviveGitHub(t *testing.T) {
 	for name, e := range scenes(t) {
 		s := r.Render(t, e.summary)
 		whole(t, name, s)
+		for _, block := range lopsided(e.summary) {
+			t.Errorf("%s: rows of a table that have not the same number of cells, which GitHub cuts or fills up:\n%s", name, block)
+		}
 		for _, sign := range []string{"**", "|--", "&#", "```"} {
 			if strings.Contains(s.Text, sign) {
 				t.Errorf("%s: %q is to be seen, Markdown that was not understood:\n%s", name, sign, s.Text)
@@ -107,6 +110,25 @@ func whole(t *testing.T, name string, s look.Rendered) {
 			t.Errorf("%s: table %d: columns of its rows: %d", name, i+1, table)
 		}
 	}
+}
+
+// lopsided gives the tables in a Markdown text whose rows have different numbers of cells. A bar in a cell has a backslash
+// before it, in a code span too.
+func lopsided(markdown string) (out []string) {
+	block, cells, bad := "", 0, false
+	for line := range strings.Lines(markdown + "\n") {
+		if !strings.HasPrefix(line, "|") {
+			if bad {
+				out = append(out, block)
+			}
+			block, cells, bad = "", 0, false
+			continue
+		}
+		n := strings.Count(strings.ReplaceAll(line, "\\|", ""), "|")
+		bad = bad || cells != 0 && n != cells
+		block, cells = block+line, n
+	}
+	return out
 }
 
 // What a person looks for is there, where it is looked for.
@@ -272,5 +294,20 @@ func TestDiagrams(t *testing.T) {
 				t.Errorf("%s%s: wider than the page: %q", test.markdown, v.suffix, wide)
 			}
 		}
+	}
+}
+
+func TestOverflow(t *testing.T) {
+	b := parts.StartBrowser(t)
+	for html, want := range map[string]int{
+		`<p>a</p><pre style="overflow: auto"><code style="display: block; width: 900px">a</code></pre>`: 0,
+		`<p style="width: 900px">a</p>`: 2,
+	} {
+		if got := look.Overflow(t, b.Show(t, "<!doctype html><body style='margin: 0'>"+html, parts.View{Width: 390, Height: 600})); len(got) != want {
+			t.Errorf("%s: got %q, want %d words", html, got, want)
+		}
+	}
+	if got := lopsided("| a | b |\n|---|---|\n| c |\n\n| a |\n|---|\n| \\| |\n"); len(got) != 1 {
+		t.Errorf("lopsided: got %q, want the first table", got)
 	}
 }

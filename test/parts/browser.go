@@ -58,7 +58,11 @@ func StartBrowser(t testing.TB) *Browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("chromium left something running: %v", err)
+		}
+	})
 	hears, to, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +78,8 @@ func StartBrowser(t testing.TB) *Browser {
 		"--font-render-hinting=none", "--lang=en-US", "--no-proxy-server",
 		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE [::1], EXCLUDE localhost", "about:blank")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8", "TZ=UTC"}
-	cmd.ExtraFiles = []*os.File{hears, says} // 3 and 4, as --remote-debugging-pipe has them
+	cmd.ExtraFiles = []*os.File{hears, says}              // 3 and 4, as --remote-debugging-pipe has them
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its helpers outlive it for a moment, and write files
 	b := &Browser{to: to, waiting: map[int]chan answer{}}
 	b.process, err = start(cmd, filepath.Join(dir, "log"))
 	hears.Close()
@@ -89,6 +94,13 @@ func StartBrowser(t testing.TB) *Browser {
 		if err := b.process.stop(syscall.SIGTERM, 10*time.Second); err != nil {
 			t.Logf("chromium: %v", err)
 		}
+		for range 100 { // 5 s
+			if syscall.Kill(-b.process.pid(), syscall.SIGKILL) == syscall.ESRCH {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Error("chromium: its helpers do not end")
 	})
 	return b
 }
