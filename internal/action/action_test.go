@@ -55,7 +55,7 @@ func TestDeploy(t *testing.T) {
 	if lines := strings.Split(strings.TrimSpace(e.log), "\n"); !strings.HasPrefix(lines[len(lines)-1], "deployed: web e02371ab6db3 on production, seq 1, 1 of 1 servers live and healthy, in ") {
 		t.Errorf("last line: got %q", lines[len(lines)-1])
 	}
-	if !strings.Contains(e.summary, "### ✅ deployed: web on production") || !strings.Contains(e.summary, "| web-1 | ✅\u00a0deployed | <code>e02371ab6db3</code> | 4.0\u00a0KiB | ") {
+	if !strings.Contains(e.summary, "### ✅ deployed: web on production") || !strings.Contains(e.summary, "| web-1 | ✅\u00a0deployed | [`e02371ab6db3`](https://github.com/acme/web/commit/"+sha+") | 4.0\u00a0KiB | ") {
 		t.Errorf("summary: got\n%s", e.summary)
 	}
 	if _, err := os.Stat(filepath.Join(j.workspace, "dist/version.js")); err == nil {

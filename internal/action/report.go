@@ -68,6 +68,15 @@ func (f *face) blame(r *publish.Result) {
 			bad = append(bad, s)
 		}
 	}
+	// The groups are folded when a step is over, and the story with them: what the apps wrote last is said again below.
+	for _, s := range bad[:min(len(bad), maxAnnotations)] {
+		if name := cmp.Or(s.Name, s.URL); len(s.Log) > 0 {
+			f.log.Quote(publish.Plain, name, "the last "+publish.Count(int64(len(s.Log)), "line", "lines")+" of the app:")
+			for _, line := range s.Log {
+				f.log.Quote(publish.Faint, name, "| "+line)
+			}
+		}
+	}
 	for i, s := range bad {
 		if i == maxAnnotations-1 && len(bad) > maxAnnotations {
 			f.log.Error(fmt.Sprintf("and %d more servers", len(bad)-i), "")
@@ -80,7 +89,7 @@ func (f *face) blame(r *publish.Result) {
 func advice(o deployment.Outcome) string {
 	switch o {
 	case deployment.RolledBack:
-		return "the previous release is live again; the app's own last lines are in the log above and in the summary"
+		return "the previous release is live again; what the app wrote last stands above and in the summary"
 	case deployment.Broken:
 		return "the previous release is not healthy either: look at the server now (towline status, towline logs)"
 	case deployment.TimedOut:

@@ -152,7 +152,7 @@ func TestSummaryTellsTheStory(t *testing.T) {
 	if len(s.Folds) == 0 {
 		t.Errorf("rolled-back: the app's log is not in a fold:\n%s", s.Shape)
 	}
-	if servers := s.Tables[len(s.Tables)-1]; len(servers) != 4 {
+	if servers := s.Tables[0]; len(servers) != 4 {
 		t.Errorf("rolled-back: the table of servers has %d rows, want a head and 3", len(servers))
 	}
 }

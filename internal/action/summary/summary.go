@@ -4,9 +4,9 @@
 // the outcome in a heading and in a sentence; on failure the cause, the fix, the probe's answer and the app's last lines of
 // each server; the servers with the time of each step; what was deployed; a timeline.
 //
-// Invariants: at most Max bytes, whatever came in. Everything that a person, a commit or a server wrote is escaped, so that
-// it shows as it was written and no tag, link, row, mention or reference but ours is on the page. The timeline, whose
-// language has no escapes, is made of our own words alone.
+// Invariants: at most Max bytes, whatever came in. Everything that a person, a commit or a server wrote is in the type of
+// code, so that it shows as it was written and no tag, link, row, mention or reference but ours is on the page; names that
+// were checked stand as they are. The timeline, whose language has no escapes, is made of our own words alone.
 package summary
 
 import (
@@ -32,7 +32,7 @@ const (
 	maxListing  = 6 << 10
 )
 
-// maxText bounds a text, in runes; a rune may take six bytes once it is escaped.
+// maxText bounds a text, in runes.
 const maxText = 500
 
 // Page is what a summary is made of.
@@ -49,12 +49,12 @@ type Page struct {
 func (p Page) Markdown() string {
 	r := p.Result
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s %s: %s on %s\n\n", p.sign(), r.Outcome, escape(cmp.Or(r.App, "Towline")), escape(cmp.Or(r.Environment, "no environment")))
+	fmt.Fprintf(&b, "### %s %s: %s on %s\n\n", p.sign(), r.Outcome, cmp.Or(called(r.App), "Towline"), cmp.Or(called(r.Environment), "no environment"))
 	if text := p.lead(); text != "" {
 		b.WriteString(text + "\n\n")
 	}
 	if p.Failed && p.Fix != "" {
-		fmt.Fprintf(&b, "**Fix:** %s\n\n", escape(p.Fix))
+		fmt.Fprintf(&b, "**Fix:** %s\n\n", p.Fix)
 	}
 	p.failures(&b)
 	p.servers(&b)
@@ -96,13 +96,13 @@ func (p Page) lead() string {
 	servers := fmt.Sprintf("%d of %d servers", good, len(r.Servers))
 	switch {
 	case good == 1 && len(r.Servers) == 1:
-		servers = escape(cmp.Or(r.Servers[0].Name, r.Servers[0].URL))
+		servers = called(name(r.Servers[0]))
 	case good == len(r.Servers):
 		servers = fmt.Sprintf("all %d servers", good)
 	}
 	switch {
 	case p.Failed || len(r.Servers) == 0 || r.Reason != "" && good == 0 && publish.ToneOf(r.Outcome) == publish.Careful:
-		return escape(r.Reason)
+		return quoted(r.Reason, false)
 	case r.Outcome == deployment.Unchanged:
 		return fmt.Sprintf("%s was live and healthy already on %s: nothing was switched and nothing restarted.", p.commit(r.Version), servers)
 	}
@@ -113,11 +113,14 @@ func (p Page) lead() string {
 func (p Page) failures(b *strings.Builder) {
 	limit := b.Len() + maxFailures
 	left := 0
+	var bad []publish.ServerResult
 	for _, s := range p.Result.Servers {
-		if publish.ToneOf(s.Outcome) == publish.Good || s.Outcome == deployment.Published {
-			continue
+		if publish.ToneOf(s.Outcome) != publish.Good && s.Outcome != deployment.Published {
+			bad = append(bad, s)
 		}
-		text := p.failure(s)
+	}
+	for _, s := range bad {
+		text := p.failure(s, len(bad) == 1)
 		if b.Len()+len(text) > limit {
 			left++
 			continue
@@ -129,23 +132,23 @@ func (p Page) failures(b *strings.Builder) {
 	}
 }
 
-func (p Page) failure(s publish.ServerResult) string {
+// failure is one server. What the app of the only one wrote last is to be seen at once.
+func (p Page) failure(s publish.ServerResult, alone bool) string {
 	var b strings.Builder
-	name := cmp.Or(s.Name, s.URL)
-	fmt.Fprintf(&b, "#### %s %s: %s\n\n**Cause:** %s\n\n", sign(s.Outcome), escape(name), s.Outcome, escape(cmp.Or(s.Reason, "it gave no reason")))
+	fmt.Fprintf(&b, "#### %s %s: %s\n\n**Cause:** %s\n\n", sign(s.Outcome), called(name(s)), s.Outcome, cmp.Or(quoted(s.Reason, false), "it gave no reason"))
 	for _, step := range s.Steps {
 		// The reason often quotes it; where it does not, it is the first thing to look at.
 		if step.State == deployment.StepFail && step.Message != "" && !strings.Contains(s.Reason, step.Message) {
-			fmt.Fprintf(&b, "**%s failed:** %s\n\n", upper(string(step.Step)), escape(step.Message))
+			fmt.Fprintf(&b, "**%s failed:** %s\n\n", upper(string(step.Step)), quoted(step.Message, false))
 		}
 	}
 	if p.Advice != nil {
 		if fix := p.Advice(s.Outcome); fix != "" {
-			fmt.Fprintf(&b, "**Fix:** %s\n\n", escape(fix))
+			fmt.Fprintf(&b, "**Fix:** %s\n\n", fix)
 		}
 	}
 	if n := len(s.Log); n > 0 {
-		b.WriteString(fold(fmt.Sprintf("Last %s of the app on %s", publish.Count(int64(n), "line", "lines"), name), preformatted(s.Log)))
+		b.WriteString(fold(fmt.Sprintf("Last %s of the app on %s", publish.Count(int64(n), "line", "lines"), name(s)), preformatted(s.Log), alone))
 	}
 	return b.String()
 }
@@ -189,7 +192,7 @@ func (p Page) servers(b *strings.Builder) {
 	b.WriteString("|---|---|---|" + strings.Repeat("--:|", len(head)-3) + "\n")
 	limit := b.Len() + maxRows
 	for i, s := range r.Servers {
-		cells := []string{escape(cmp.Or(s.Name, s.URL)), sign(s.Outcome) + nbsp + string(s.Outcome), code(s.Hash)}
+		cells := []string{called(name(s)), sign(s.Outcome) + nbsp + string(s.Outcome), p.commit(s.Hash)}
 		if pulled {
 			cells = append(cells, unbroken(publish.Bytes(s.Pulled)))
 		}
@@ -236,24 +239,24 @@ func (p Page) facts(b *strings.Builder) {
 			fmt.Fprintf(b, "| %s | %s |\n", name, value)
 		}
 	}
-	fmt.Fprintf(b, "| App | %s on %s |\n|---|---|\n", escape(r.App), escape(r.Environment))
+	fmt.Fprintf(b, "| App | %s on %s |\n|---|---|\n", called(r.App), called(r.Environment))
 	if r.Version != "" {
-		row("Release", strings.TrimSpace(p.commit(r.Version)+" "+escape(r.Message)))
+		row("Release", strings.TrimSpace(p.commit(r.Version)+" "+quoted(r.Message, true)))
 	}
 	row("Before", p.compare(r.Previous, r.Version))
 	if r.Command != publish.Deploy || p.Why != "" {
-		row("Command", strings.TrimSuffix(string(r.Command)+": "+escape(p.Why), ": "))
+		row("Command", strings.TrimSuffix(string(r.Command)+": "+quoted(p.Why, true), ": "))
 	}
 	if r.Seq > 0 {
 		row("Pointer", fmt.Sprintf("seq %d", r.Seq))
 	}
 	if a := r.Artifact; a.Size > 0 {
-		row("Artifact", fmt.Sprintf("%s, unpacked %s in %s; sha256 <code>%s</code>", publish.Bytes(a.Size), publish.Bytes(a.UnpackedSize),
-			publish.Count(a.Entries, "entry", "entries"), escape(a.SHA256[:min(len(a.SHA256), 12)])))
+		row("Artifact", fmt.Sprintf("%s, unpacked %s in %s; sha256 `%s`", publish.Bytes(a.Size), publish.Bytes(a.UnpackedSize),
+			publish.Count(a.Entries, "entry", "entries"), a.SHA256[:min(len(a.SHA256), 12)]))
 	}
 	row("Network", p.network())
 	if r.URL != "" && len(r.URL) <= maxText {
-		row("Address", fmt.Sprintf(`<a href="%s">%s</a>`, html.EscapeString(r.URL), escape(r.URL)))
+		row("Address", address(r.URL))
 	}
 	row("Took", publish.Took(r.Took))
 	b.WriteString("\n")
@@ -294,7 +297,7 @@ func (p Page) plan(b *strings.Builder) {
 			if point.Seq > 0 {
 				seq = fmt.Sprint(point.Seq)
 			}
-			fmt.Fprintf(b, "| %s | %s | %s | %s |\n", point.name, seq, cmp.Or(code(point.Hash), "none"), cmp.Or(escape(point.Artifact), "none"))
+			fmt.Fprintf(b, "| %s | %s | %s | %s |\n", point.name, seq, cmp.Or(p.commit(point.Hash), "none"), cmp.Or(quoted(point.Artifact, true), "none"))
 		}
 		b.WriteString("\n")
 	}
@@ -310,11 +313,16 @@ func (p Page) plan(b *strings.Builder) {
 		}
 		listing.WriteString(line)
 	}
-	b.WriteString(fold("What would be packed; "+publish.Bytes(plan.Upload)+" of it would be uploaded", listing.String()))
+	b.WriteString(fold("What would be packed; "+publish.Bytes(plan.Upload)+" of it would be uploaded", listing.String(), false))
 }
 
-func fold(title, body string) string {
-	return fmt.Sprintf("<details><summary>%s</summary>\n<pre>%s</pre>\n</details>\n\n", html.EscapeString(title), body)
+// fold is something to look at for whoever wants to. The title is in the type of a title, where names are links to nobody.
+func fold(title, body string, open bool) string {
+	attribute := ""
+	if open {
+		attribute = " open"
+	}
+	return fmt.Sprintf("<details%s><summary>%s</summary>\n<pre>%s</pre>\n</details>\n\n", attribute, html.EscapeString(title), body)
 }
 
 // preformatted is text for inside <pre>: no tag can end it, and no empty line ends the block of HTML that it is in.
@@ -329,48 +337,81 @@ func preformatted(lines []string) string {
 	return b.String()
 }
 
-// escape writes every ASCII character that Markdown or HTML may take for a sign as a character reference, so that it
-// stands for itself.
-func escape(s string) string {
-	var b strings.Builder
-	for _, r := range release.CleanText(s, maxText) {
-		if r < 128 && r != ' ' && r != '.' && r != '-' && !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
-			fmt.Fprintf(&b, "&#%d;", r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// code is a version in short, in the type of code.
-func code(version string) string {
-	if version == "" {
+// quoted is a text that a person, a commit or a server wrote, in the type of code: there alone neither Markdown nor what
+// GitHub does afterwards with mentions, references, addresses and emoji takes anything in it for a sign. The fence is the
+// shortest run of backticks that is not in the text; in a table a bar needs a backslash.
+func quoted(s string, inTable bool) string {
+	if s = release.CleanText(s, maxText); s == "" {
 		return ""
 	}
-	return "<code>" + escape(release.ShortHash(version)) + "</code>"
+	runs := map[int]bool{}
+	for _, rest, found := strings.Cut(s, "`"); found; {
+		after := strings.TrimLeft(rest, "`")
+		runs[1+len(rest)-len(after)] = true
+		_, rest, found = strings.Cut(after, "`")
+	}
+	n := 1
+	for runs[n] {
+		n++
+	}
+	if inTable {
+		s = strings.ReplaceAll(s, "|", `\|`)
+	}
+	fence, space := strings.Repeat("`", n), ""
+	if strings.HasPrefix(s, "`") || strings.HasSuffix(s, "`") {
+		space = " " // is taken off again
+	}
+	return fence + space + s + space + fence
 }
 
 var commitHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
 // commit names a version, with a link where it is a commit of this repository.
 func (p Page) commit(version string) string {
-	text := code(version)
+	if version == "" {
+		return ""
+	}
+	text := quoted(release.ShortHash(version), true)
 	if !commitHash.MatchString(version) || p.Repository == "" {
 		return text
 	}
-	return fmt.Sprintf(`<a href="%s/commit/%s">%s</a>`, html.EscapeString(p.Repository), version, text)
+	return fmt.Sprintf("[%s](%s/commit/%s)", text, p.Repository, version)
 }
 
 func (p Page) compare(from, to string) string {
-	if from == "" {
-		return ""
-	}
 	link := p.commit(from)
 	if p.Repository != "" && from != to && commitHash.MatchString(from) && commitHash.MatchString(to) {
-		link += fmt.Sprintf(` (<a href="%s/compare/%s...%s">what changed</a>)`, html.EscapeString(p.Repository), from, to)
+		link += fmt.Sprintf(" ([what changed](%s/compare/%s...%s))", p.Repository, from, to)
 	}
 	return link
+}
+
+// address is the app's, as a link where it is one that holds no sign of Markdown's.
+func address(url string) string {
+	if !plainURL.MatchString(url) {
+		return quoted(url, true)
+	}
+	return fmt.Sprintf("[%s](%s)", quoted(url, true), url)
+}
+
+var plainURL = regexp.MustCompile(`^https?://[A-Za-z0-9./?=&%_~+:-]{1,300}$`)
+
+// name is how a server is called. One without a name is its address.
+func name(s publish.ServerResult) string {
+	if s.Name != "" {
+		return s.Name
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(s.URL, "https://"), "http://")
+}
+
+var plainName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
+
+// called is a name as text, where it holds nothing that anybody takes for a sign.
+func called(name string) string {
+	if plainName.MatchString(name) {
+		return name
+	}
+	return quoted(name, true)
 }
 
 const nbsp = "\u00a0"

@@ -89,6 +89,20 @@ func pages() map[string]Page {
 	}
 }
 
+// What somebody wrote is in a fence that its own backticks do not end.
+func TestQuoted(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "plain": "`plain`", "a ` b": "``a ` b``", "`a`": "`` `a` ``", "``": "` `` `", "` ``": "``` ` `` ```", "a | b": "`a \\| b`", "a\nb": "`a b`",
+	} {
+		if got := quoted(text, true); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+	if got, want := quoted("a | b", false), "`a | b`"; got != want {
+		t.Errorf("outside of a table: got %q, want %q", got, want)
+	}
+}
+
 func TestPages(t *testing.T) {
 	for name, page := range pages() {
 		path := filepath.Join("testdata", name+".md")
@@ -111,8 +125,8 @@ func TestPages(t *testing.T) {
 // A page says all that it is for: what went well or wrong, why, what helps, what the probe and the app said.
 func TestPageOfAFailureSaysWhatHelps(t *testing.T) {
 	page := pages()["rolled-back"].Markdown()
-	for _, want := range []string{"### ❌ rolled-back: nodeapi on production", "is live and healthy on 2 of 3 servers", "#### ❌ web-2: rolled-back", "**Cause:** not healthy within 5s",
-		"**Check failed:** 3 attempts", "**Fix:** the previous release is live again", "Last 3 lines of the app on web-2", "Error: cannot read settings.json",
+	for _, want := range []string{"### ❌ rolled-back: nodeapi on production", "is live and healthy on 2 of 3 servers", "#### ❌ web-2: rolled-back", "**Cause:** `not healthy within 5s",
+		"**Check failed:** `3 attempts", "**Fix:** the previous release is live again", "Last 3 lines of the app on web-2", "Error: cannot read settings.json",
 		"/compare/" + before + "..." + hash, "| web-1 | ✅\u00a0deployed |", "| web-2 | ❌\u00a0rolled-back |", "```mermaid", "check 5.0 s :crit, "} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q:\n%s", want, page)
