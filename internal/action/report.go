@@ -89,7 +89,7 @@ func (f *face) blame(r *publish.Result) {
 func advice(o deployment.Outcome) string {
 	switch o {
 	case deployment.RolledBack:
-		return "the previous release is live again; what the app wrote last stands above and in the summary"
+		return "the previous release is live again; see what the app wrote last, mend it and push"
 	case deployment.Broken:
 		return "the previous release is not healthy either: look at the server now (towline status, towline logs)"
 	case deployment.TimedOut:

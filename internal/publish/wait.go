@@ -317,7 +317,7 @@ func (r *run) tell(w *watch, e deployment.Event) {
 	if !e.Terminal() {
 		r.Log.Quote(eventTone(e), w.label, eventLine(e))
 	}
-	if slices.Equal(e.Log, w.log) {
+	if len(e.Log) == 0 || slices.Equal(e.Log, w.log) {
 		return // the last event often holds what the one that failed did
 	}
 	w.log = e.Log

@@ -56,7 +56,7 @@ func timeline(r *publish.Result) string {
 			if step.Step == deployment.Confirm && step.TookMS < worthIt {
 				continue
 			}
-			state := "active, "
+			state := "" // not active: beside a bar its words are dark on dark
 			if step.State == deployment.StepFail || step.Step == deployment.RollBack {
 				state = "crit, "
 			}
