@@ -58,8 +58,12 @@ type ActStep struct {
 	Result  string // "success" or "failure"; "" when it did not end
 	Outputs map[string]string
 	Summary string
-	Log     string // the step's own output, workflow commands ("::group::…", "::error::…") as they were written
+	Log     string       // the step's own output, workflow commands ("::group::…", "::error::…") as they were written
+	Obeyed  []ActCommand // the commands in it that the runner took for such; not those while commands were stopped
 }
+
+// ActCommand is a workflow command that the runner obeyed: of "::error file=a::text", name error and argument text.
+type ActCommand struct{ Name, Arg string }
 
 // Step returns the step with this id, of the first job that has one; the test fails when none began.
 func (r ActResult) Step(t testing.TB, id string) ActStep {
@@ -172,6 +176,9 @@ func readActLog(out []byte) ActResult {
 			step.Log += strings.TrimSuffix(line.Msg, "\n") + "\n"
 		case line.Raw != "":
 			step.Log += strings.TrimSuffix(line.Raw, "\n") + "\n"
+			if line.Command != "ignored" {
+				step.Obeyed = append(step.Obeyed, ActCommand{line.Command, line.Arg})
+			}
 		case line.Command == "set-output" && len(line.StepID) == 1: // deeper: a step within a composite action
 			step.Outputs[line.Name] = line.Arg
 		case line.Command == "summary":
