@@ -90,8 +90,8 @@ func (c *Client) SetStatus(ctx context.Context, id int64, s Status) error {
 }
 
 // Adopt finds the deployment that GitHub itself made for this run, because the job has an `environment:` line: of this
-// commit and environment, with a status whose log is of this run. found is false when there is none among the newest
-// ten.
+// commit and environment, with a status whose log is of this run. One that we made is another app's or another step's of
+// the same run, and has its own end. found is false when there is none among the newest ten.
 func (c *Client) Adopt(ctx context.Context, sha, environment, runID string) (id int64, found bool, err error) {
 	operation := fmt.Sprintf("find deployment of %s to %s", sha, environment)
 	deployments, _, err := c.api.Repositories.ListDeployments(ctx, c.owner, c.name, &github.DeploymentsListOptions{
@@ -101,6 +101,9 @@ func (c *Client) Adopt(ctx context.Context, sha, environment, runID string) (id 
 		return 0, false, explain(operation, deployWrite, err)
 	}
 	for _, d := range deployments[:min(len(deployments), maxAdopt)] {
+		if marked(d.Payload).Tool == agent {
+			continue
+		}
 		statuses, _, err := c.api.Repositories.ListDeploymentStatuses(ctx, c.owner, c.name, d.GetID(), &github.ListOptions{PerPage: 100})
 		if err != nil {
 			return 0, false, explain(operation, deployWrite, err)
@@ -158,15 +161,20 @@ func (c *Client) Deactivate(ctx context.Context, app, environment string, keep i
 	return nil
 }
 
-// ours reports whether a payload carries our mark for app. GitHub may hand it back as an object, or as a string that
-// holds one.
-func ours(payload json.RawMessage, app string) bool {
+// ours reports whether a payload carries our mark for app.
+func ours(payload json.RawMessage, app string) bool { return marked(payload) == mark{Tool: agent, App: app} }
+
+// marked is the mark in a payload, empty when there is none. GitHub may hand a payload back as an object, or as a string
+// that holds one.
+func marked(payload json.RawMessage) (m mark) {
 	var text string
 	if json.Unmarshal(payload, &text) == nil {
 		payload = json.RawMessage(text)
 	}
-	var m mark
-	return json.Unmarshal(payload, &m) == nil && m == mark{Tool: agent, App: app}
+	if json.Unmarshal(payload, &m) != nil {
+		return mark{}
+	}
+	return m
 }
 
 // cut shortens a description to what GitHub takes.

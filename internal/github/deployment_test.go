@@ -73,6 +73,14 @@ func TestAdopt(t *testing.T) {
 			t.Errorf("run %q: got %d, %t, %v, want none", run, id, found, err)
 		}
 	}
+	// What an earlier step of this run made, maybe for another app, is not the job's.
+	id, err := c.CreateDeployment(t.Context(), DeploymentRequest{App: "worker", Ref: left, Environment: "production"})
+	if err == nil {
+		err = c.SetStatus(t.Context(), id, Status{State: "success", LogURL: page + "77"})
+	}
+	if got, found, aerr := c.Adopt(t.Context(), left, "production", "77"); got != want || !found || err != nil || aerr != nil {
+		t.Errorf("beside one of ours: got %d, %t, %v, %v, want %d", got, found, err, aerr, want)
+	}
 	before := len(s.Requests())
 	for range 40 {
 		s.AddDeployment(fakegithub.Deployment{SHA: left, Environment: "production"})
