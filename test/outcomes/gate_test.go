@@ -1,0 +1,91 @@
+package outcomes
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/towline/towline/test/parts"
+)
+
+// gate stands in front of the S3 server and slows down or refuses what goes through. Requests keep their Host, which their
+// signatures cover.
+type gate struct {
+	url string // of the bucket, through the gate
+
+	rule atomic.Pointer[rule]
+}
+
+// rule is what is done to requests; it may be called from several goroutines.
+type rule struct {
+	refuse func(*http.Request) int // status to answer with instead of passing it on; 0: pass it on
+	slow   func(*http.Request) int // bytes of the request's body that pass in a tenth of a second; 0: all
+}
+
+func newGate(t *testing.T, store *parts.S3Server) *gate {
+	t.Helper()
+	to, err := url.Parse(store.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{}
+	transport := &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true}
+	proxy := &httputil.ReverseProxy{
+		Transport:    transport,
+		Rewrite:      func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host },
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rule := g.rule.Load(); rule != nil {
+			if rule.refuse != nil {
+				if status := rule.refuse(r); status != 0 {
+					_, _ = io.Copy(io.Discard, r.Body)
+					w.WriteHeader(status)
+					return
+				}
+			}
+			if rule.slow != nil {
+				if n := rule.slow(r); n > 0 {
+					r.Body = &slowed{ReadCloser: r.Body, step: n, gone: r.Context().Done()}
+				}
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+		transport.CloseIdleConnections()
+	})
+	through := *store
+	through.Endpoint = server.URL
+	g.url = through.URL(bucketName)
+	return g
+}
+
+// with applies a rule until the function that it returns is called.
+func (g *gate) with(r rule) (lift func()) {
+	g.rule.Store(&r)
+	return func() { g.rule.Store(nil) }
+}
+
+// slowed is a body of which only so much passes at a time.
+type slowed struct {
+	io.ReadCloser
+	step int
+	gone <-chan struct{}
+}
+
+func (s *slowed) Read(p []byte) (int, error) {
+	select {
+	case <-time.After(100 * time.Millisecond):
+	case <-s.gone:
+		return 0, io.ErrUnexpectedEOF
+	}
+	return s.ReadCloser.Read(p[:min(len(p), s.step)])
+}
