@@ -1,13 +1,10 @@
 package fakegithub
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
-	"time"
 )
 
 type object = map[string]any
@@ -64,31 +61,4 @@ func (s *Server) user() object {
 		"organizations_url": self + "/orgs", "repos_url": self + "/repos", "events_url": self + "/events{/privacy}",
 		"received_events_url": self + "/received_events", "type": "User", "site_admin": false,
 	}
-}
-
-// idToken answers as the runner's token service does: a token in the form of a JWT for the audience asked for, whose
-// signature is worth nothing.
-func (s *Server) idToken(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Authorization") != "Bearer "+IDRequestToken {
-		w.WriteHeader(http.StatusUnauthorized)
-		return
-	}
-	audience := r.URL.Query().Get("audience")
-	if audience == "" {
-		audience = "https://github.com/" + strings.Split(s.options.Repository, "/")[0]
-	}
-	now := s.options.Now()
-	part := func(v object) string {
-		data, err := json.Marshal(v)
-		if err != nil {
-			panic(err)
-		}
-		return base64.RawURLEncoding.EncodeToString(data)
-	}
-	token := part(object{"alg": "RS256", "typ": "JWT", "kid": "fake"}) + "." + part(object{
-		"iss": "https://token.actions.githubusercontent.com", "aud": audience, "repository": s.options.Repository,
-		"sub": "repo:" + s.options.Repository + ":ref:refs/heads/main",
-		"iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(),
-	}) + "." + base64.RawURLEncoding.EncodeToString([]byte("not a signature"))
-	write(w, http.StatusOK, object{"count": len(token), "value": token})
 }

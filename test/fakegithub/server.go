@@ -6,10 +6,12 @@
 // rules that the description states in prose only are kept by the handlers: the length of a status's description, the
 // merge and the checks that the defaults of a new deployment ask for, what a success makes inactive.
 //
-// The token service of the runner, which is no part of the API, is served beside it.
+// The token service of the runner, which is no part of the API, is served beside it, with the key that its tokens are
+// signed with.
 package fakegithub
 
 import (
+	"crypto/rsa"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -38,9 +40,11 @@ const (
 type Server struct {
 	URL        string // base of the API, as in GITHUB_API_URL
 	IDTokenURL string // as in ACTIONS_ID_TOKEN_REQUEST_URL
+	KeysURL    string // JSON web key set that the issuer's tokens are verified with
 
 	options Options
 	rules   *rules
+	issuer  func() *rsa.PrivateKey // made when first asked for
 
 	mu          sync.Mutex
 	commits     map[string]Commit
@@ -77,9 +81,9 @@ func New(t testing.TB, o Options) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{options: o, commits: map[string]Commit{}, statuses: map[int64][]Status{}}
+	s := &Server{options: o, issuer: sync.OnceValue(newIssuer), commits: map[string]Commit{}, statuses: map[int64][]Status{}}
 	s.URL = "http://" + listener.Addr().String()
-	s.IDTokenURL = s.URL + "/_token/1?api-version=2.0"
+	s.IDTokenURL, s.KeysURL = s.URL+"/_token/1?api-version=2.0", s.URL+"/_token/jwks"
 	if s.rules, err = newRules(s.URL); err != nil {
 		listener.Close()
 		t.Fatal(err)
@@ -96,6 +100,7 @@ func New(t testing.TB, o Options) *Server {
 
 	all := http.NewServeMux()
 	all.HandleFunc("GET /_token/1", s.idToken)
+	all.HandleFunc("GET /_token/jwks", s.keys)
 	all.Handle("/", s.rules.check(t, s.guard(api)))
 
 	server := httptest.NewUnstartedServer(all)
