@@ -15,6 +15,7 @@ import (
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/publish"
 	"github.com/towline/towline/internal/release"
+	"github.com/towline/towline/test/fakegithub"
 	"github.com/towline/towline/test/parts"
 )
 
@@ -27,7 +28,7 @@ type want struct {
 	moved    bool     // the pointer was moved: seq is one above the one before
 	servers  string   // "web-1 deployed, ghost timed-out"; the reason of one is looked for in reason
 	states   string   // of the run's GitHub deployment, in their order; empty: GitHub was told nothing
-	adopted  int64    // id of the deployment that is used; 0: one that was made
+	adopted  *int64   // id of the deployment that is used; nil: one that was made
 	inactive int      // older deployments that were made inactive
 	live     string   // at the end
 	later    bool     // live is reached after the step only
@@ -104,9 +105,11 @@ func (c *check) outputs() {
 		}
 	}
 	c.equal("output outcome", out["outcome"], want.outcome)
-	c.equal("output version", out["version"], strings.TrimPrefix(want.version, "-"))
+	c.equal("output version", out["version"], want.version)
 	c.equal("output previous-version", out["previous-version"], want.previous)
-	c.equal("output url", out["url"], address(c.row.app))
+	if url := address(c.row.app); want.version != "" {
+		c.equal("output url", out["url"], url)
+	}
 	if _, err := strconv.ParseUint(out["duration-ms"], 10, 64); err != nil {
 		c.Errorf("output duration-ms: got %q", out["duration-ms"])
 	}
@@ -160,7 +163,10 @@ func (c *check) lines() []string {
 
 func (c *check) log() {
 	want, lines := c.row.want, c.lines()
-	final := fmt.Sprintf("%s: %s on production", want.outcome, strings.TrimSpace(c.row.app+" "+release.ShortHash(strings.TrimPrefix(want.version, "-"))))
+	final := want.outcome // where the inputs were not good, nothing more is known
+	if want.version != "" {
+		final = fmt.Sprintf("%s: %s on production", want.outcome, strings.TrimSpace(c.row.app+" "+release.ShortHash(want.version)))
+	}
 	if n := len(lines); n == 0 || !strings.HasPrefix(lines[n-1], final) {
 		c.Errorf("last line: want %q", final)
 	}
@@ -218,7 +224,16 @@ func (c *check) annotations() {
 			warnings = append(warnings, text)
 		case "notice":
 			notices = append(notices, text)
-		case "group", "endgroup", "debug", "add-mask", "stop-commands":
+		case "add-mask":
+			// A token of the job is another secret.
+			if !slices.Contains([]string{c.w.key.Reveal(), c.w.s3.SecretKey, jobToken, fakegithub.IDRequestToken}, command.Arg) && !strings.HasPrefix(command.Arg, "ey") {
+				c.Errorf("what is no secret was masked: %q", command.Arg)
+			}
+		case "stop-commands":
+			if !strings.HasPrefix(command.Arg, "towline-") {
+				c.Errorf("commands were stopped by somebody else's word: %q", command.Arg)
+			}
+		case "group", "endgroup", "debug":
 		default:
 			if !strings.HasPrefix(command.Name, "towline-") {
 				c.Errorf("the runner obeyed a command that nobody meant: %+v", command)
@@ -229,7 +244,8 @@ func (c *check) annotations() {
 		c.Fatalf("got %d error annotations, want %d: %q", len(errors), len(c.row.want.errors), errors)
 	}
 	for i, part := range c.row.want.errors {
-		if !strings.Contains(errors[i], part) || !strings.Contains(errors[i], "\nhint: ") {
+		helps := strings.Contains(errors[i], "\nhint: ") || strings.HasPrefix(errors[i], "input ") // which says what it takes
+		if !strings.Contains(errors[i], part) || !helps {
 			c.Errorf("error annotation %d: got %q, want %q and a hint", i+1, errors[i], part)
 		}
 	}
@@ -247,7 +263,7 @@ func (c *check) only(kind string, got []string, want string) {
 
 func (c *check) summary() {
 	want, page := c.row.want, readable(c.step.Summary)
-	parts := append([]string{want.outcome, release.ShortHash(strings.TrimPrefix(want.version, "-"))}, want.summary...)
+	parts := append([]string{want.outcome, release.ShortHash(want.version)}, want.summary...)
 	for _, server := range strings.Split(want.servers, ", ") {
 		parts = append(parts, strings.Fields(server)...)
 	}
@@ -306,8 +322,8 @@ func (c *check) github() {
 		if !strings.HasPrefix(last.Description, want.outcome) {
 			c.Errorf("description: got %q, want it to begin with %s", last.Description, want.outcome)
 		}
-		if want.adopted != 0 && id != want.adopted {
-			c.Errorf("deployment %d was told of, want %d", id, want.adopted)
+		if want.adopted != nil && id != *want.adopted {
+			c.Errorf("deployment %d was told of, want %d", id, *want.adopted)
 		}
 	}
 	c.equal("states on GitHub", own, want.states)
@@ -318,7 +334,7 @@ func (c *check) github() {
 		c.Errorf("%d older deployments became inactive, want %d", inactive, want.inactive)
 	}
 	made := len(c.after.deployments) - len(c.before.deployments)
-	if need := map[bool]int{true: 1}[own != "" && want.adopted == 0]; made != need {
+	if need := map[bool]int{true: 1}[own != "" && want.adopted == nil]; made != need {
 		c.Errorf("%d deployments were made, want %d", made, need)
 	}
 }

@@ -17,7 +17,8 @@ type marks struct {
 	mu     sync.Mutex
 	before map[string]func()      // what is done once the mark of this name was taken, while the job waits
 	later  map[string]func() bool // what is waited for before the mark of this name is taken
-	at     map[string]*mark
+	at     map[string]*mark       // when the step of this name had ended
+	next   map[string]*mark       // when the step after it was about to begin
 }
 
 // mark is the world at one moment.
@@ -39,9 +40,10 @@ func (m *marks) take(w http.ResponseWriter, r *http.Request) {
 	}
 	at := m.w.look()
 	at.outcome = r.URL.Query().Get("outcome")
-	m.at[name] = at
+	m.at[name], m.next[name] = at, at
 	if do := m.before[name]; do != nil {
 		do()
+		m.next[name] = m.w.look()
 	}
 	w.WriteHeader(http.StatusNoContent)
 }

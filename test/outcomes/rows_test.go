@@ -25,9 +25,14 @@ const deploys = "Pack, Upload, Promote, Ping and wait"
 // pointerOnly is what promote and rollback write.
 var pointerOnly = []string{"history", "pointer"}
 
+// TestOutcomes is everything that runs under act.
 func TestOutcomes(t *testing.T) {
 	w := newWorld(t)
-	w.run("table", w.table(), w.runOptions("", "101"))
+	w.run("table", w.runOptions("101"), w.table()...)
+	w.withoutSecrets()
+	w.environment()
+	w.role()
+	w.loud()
 }
 
 // table is every outcome that one job can reach, each step beginning where the one before ended.

@@ -2,7 +2,6 @@ package outcomes
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha1"
 	"fmt"
 	"net/http"
@@ -53,6 +52,8 @@ type world struct {
 
 	commits []string // all that GitHub knows, each the child of the one before, head last
 	marks   *marks
+	more    object // of the next job: its environment
+	fatal   bool   // the next job ends with its last row, which is red
 }
 
 func newWorld(t *testing.T) *world {
@@ -271,9 +272,9 @@ func eventually(t *testing.T, what string, within time.Duration, holds func() bo
 }
 
 // runOptions are those of every workflow here; the caller changes what it needs.
-func (w *world) runOptions(workflow, runID string) parts.ActOptions {
+func (w *world) runOptions(runID string) parts.ActOptions {
 	return parts.ActOptions{
-		Dir: w.repo, Workflow: workflow,
+		Dir:          w.repo,
 		Repositories: map[string]string{"towline/towline@v1": w.action},
 		Secrets: map[string]string{
 			"TOWLINE_SIGNING_KEY":   w.key.Reveal(),
@@ -281,7 +282,7 @@ func (w *world) runOptions(workflow, runID string) parts.ActOptions {
 			"AWS_SECRET_ACCESS_KEY": w.s3.SecretKey,
 			"GITHUB_TOKEN":          jobToken,
 		},
-		Env:     map[string]string{"GITHUB_API_URL": w.github.URL, "GITHUB_RUN_ID": cmp.Or(runID, "1")},
+		Env:     map[string]string{"GITHUB_API_URL": w.github.URL, "GITHUB_RUN_ID": runID},
 		Timeout: 3 * time.Minute,
 	}
 }

@@ -177,7 +177,7 @@ func readActLog(out []byte) ActResult {
 		case line.Raw != "":
 			step.Log += strings.TrimSuffix(line.Raw, "\n") + "\n"
 			if line.Command != "ignored" {
-				step.Obeyed = append(step.Obeyed, ActCommand{line.Command, line.Arg})
+				step.Obeyed = append(step.Obeyed, readCommand(strings.TrimRight(line.Raw, "\r\n"), line.Command, line.Arg))
 			}
 		case line.Command == "set-output" && len(line.StepID) == 1: // deeper: a step within a composite action
 			step.Outputs[line.Name] = line.Arg
@@ -189,6 +189,18 @@ func readActLog(out []byte) ActResult {
 	}
 	r.Log = log.String()
 	return r
+}
+
+// readCommand splits a command where GitHub's runner does, at the first "::" that follows; act takes the last one. A command
+// of the older form, "##[error]text", is left as act has it.
+func readCommand(raw, name, arg string) ActCommand {
+	rest, ok := strings.CutPrefix(raw, "::")
+	head, data, found := strings.Cut(rest, "::")
+	if !ok || !found {
+		return ActCommand{name, arg}
+	}
+	name, _, _ = strings.Cut(head, " ")
+	return ActCommand{name, strings.NewReplacer("%0D", "\r", "%0A", "\n", "%25", "%").Replace(data)}
 }
 
 // SetupNode returns a directory that stands for actions/setup-node where no network is to be used: it checks that node

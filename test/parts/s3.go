@@ -151,7 +151,7 @@ func (s *S3Server) Do(t testing.TB, method, path string, body []byte) (status in
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.sign(req, body, time.Now().UTC())
+	s.Sign(req, body)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -164,8 +164,9 @@ func (s *S3Server) Do(t testing.TB, method, path string, body []byte) (status in
 	return resp.StatusCode, answer
 }
 
-// sign adds a SigV4 signature over host, body digest and time.
-func (s *S3Server) sign(req *http.Request, body []byte, now time.Time) {
+// Sign adds a SigV4 signature over host, query, body digest and time. The query must be in canonical order.
+func (s *S3Server) Sign(req *http.Request, body []byte) {
+	now := time.Now().UTC()
 	stamp, day := now.Format("20060102T150405Z"), now.Format("20060102")
 	digest := sha256.Sum256(body)
 	req.Header.Set("X-Amz-Date", stamp)
