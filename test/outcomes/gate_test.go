@@ -59,6 +59,7 @@ func (g *gate) admit(r *http.Request) (status int) {
 type rule struct {
 	refuse func(*http.Request) int // status to answer with instead of passing it on; 0: pass it on
 	slow   func(*http.Request) int // bytes of the request's body that pass in a tenth of a second; 0: all
+	answer func(*http.Request)     // called before an answer goes back
 }
 
 func newGate(t *testing.T, store *parts.S3Server) *gate {
@@ -70,8 +71,14 @@ func newGate(t *testing.T, store *parts.S3Server) *gate {
 	g := &gate{store: store, host: to.Host}
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true}
 	proxy := &httputil.ReverseProxy{
-		Transport:    transport,
-		Rewrite:      func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host },
+		Transport: transport,
+		Rewrite:   func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host },
+		ModifyResponse: func(answer *http.Response) error {
+			if rule := g.rule.Load(); rule != nil && rule.answer != nil {
+				rule.answer(answer.Request)
+			}
+			return nil
+		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -25,14 +25,19 @@ const deploys = "Pack, Upload, Promote, Ping and wait"
 // pointerOnly is what promote and rollback write.
 var pointerOnly = []string{"history", "pointer"}
 
-// TestOutcomes is everything that runs under act.
+// TestOutcomes is everything that needs the engine: its parts share one world, which takes a while to make.
 func TestOutcomes(t *testing.T) {
 	w := newWorld(t)
+	if os.Getenv("ONLY") == "cancel" {
+		w.cancel()
+		return
+	}
 	w.run("table", w.runOptions("101"), w.table()...)
 	w.withoutSecrets()
 	w.environment()
 	w.role()
 	w.loud()
+	w.cancel()
 }
 
 // table is every outcome that one job can reach, each step beginning where the one before ended.

@@ -168,15 +168,15 @@ func (e *Engine) CLI(t testing.TB, args ...string) string {
 
 // TryCLI is CLI, handing over the error, whose text has the exit code and the end of the output.
 func (e *Engine) TryCLI(args ...string) (string, error) {
-	out, err := e.command(args...).CombinedOutput()
+	out, err := e.Command(args...).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("docker %s: %w\n%s", strings.Join(args, " "), err, tail(out))
 	}
 	return string(out), err
 }
 
-// command prepares the docker client. Builds are done by the classic builder, as act does them.
-func (e *Engine) command(args ...string) *exec.Cmd {
+// Command prepares the docker client, for whoever wants to start it by itself. Builds are done by the classic builder, as act does them.
+func (e *Engine) Command(args ...string) *exec.Cmd {
 	cmd := exec.Command(e.docker, args...)
 	cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.Host, "DOCKER_CONFIG="+e.run, "DOCKER_BUILDKIT=0")
 	return cmd

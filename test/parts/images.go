@@ -90,7 +90,7 @@ func (e *Engine) load(t testing.TB, image string, changes []string, files ...str
 	if err := pack.Start(); err != nil {
 		t.Fatal(err)
 	}
-	load := e.command(append(append([]string{"import"}, changes...), "-", image)...)
+	load := e.Command(append(append([]string{"import"}, changes...), "-", image)...)
 	load.Stdin = stream
 	out, err := load.CombinedOutput()
 	stream.Close()
