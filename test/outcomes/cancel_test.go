@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -219,7 +220,7 @@ func (w *world) cancel() {
 	}
 	for i, m := range moments {
 		commits := w.history("Cut "+m.name, "Go on after "+m.name)
-		w.t.Run("cancel/"+m.name, func(t *testing.T) { w.cancelAt(t, m, fmt.Sprint(600+2*i), commits[0], commits[1]) })
+		w.t.Run(m.name, func(t *testing.T) { w.cancelAt(t, m, fmt.Sprint(600+2*i), commits[0], commits[1]) })
 	}
 }
 
@@ -266,6 +267,9 @@ func (w *world) cancelAt(t *testing.T, m moment, runID, sha, next string) {
 	if got := s.files("work"); !slices.Equal(got, work) {
 		t.Errorf("workspace: got %q, want it as it was: %q", got, work)
 	}
+	if !strings.Contains(j.log.String(), "::error::") || !strings.Contains(s.output(), "outcome<<") {
+		t.Error("the run ended without a word")
+	}
 	got, version := s.pointer()
 	if want := seq + map[bool]uint64{true: 1}[m.moved]; got < want || got > seq+1 || m.moved != (version == sha) {
 		t.Errorf("pointer: got seq %d, version %s; was %d", got, version, seq)
@@ -291,12 +295,23 @@ func (w *world) cancelAt(t *testing.T, m moment, runID, sha, next string) {
 	if code := j.wait(); code != 0 || w.live("cut") != next {
 		t.Errorf("the next run: got exit code %d, live %s:\n%s", code, w.live("cut"), j.log.String())
 	}
-	if now, version := s.pointer(); version != next || now <= got {
-		t.Errorf("the next run: pointer at seq %d, %s", now, version)
+	if now, follows := s.pointer(); follows != next || now <= got {
+		t.Errorf("the next run: pointer at seq %d, %s", now, follows)
 	}
-	if !strings.Contains(j.log.String(), m.next) {
-		t.Errorf("the next run does not say %q:\n%s", m.next, j.log.String())
+	// It builds upon what the one before had left, whatever that is.
+	if found := regexp.MustCompile(`(?m)^previous-version<<.*\n(.*)$`).FindStringSubmatch(s.output()); found == nil || found[1] != version {
+		t.Errorf("the next run found %q, want %s, in\n%s", found, version, s.output())
 	}
+}
+
+// output is what the last run wrote into GITHUB_OUTPUT.
+func (s *seat) output() string {
+	s.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, "commands/output"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	return strings.ReplaceAll(string(text), "\r\n", "\n")
 }
 
 // noUploads makes sure that the store keeps no parts of an upload that was given up.
