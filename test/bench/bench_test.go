@@ -33,6 +33,7 @@ func BenchmarkTable(b *testing.B) {
 		{"pack", func(b *testing.B) { measurePack(b, t, bin, trees) }},
 		{"upload", func(b *testing.B) { measureUpload(b, t, bin, trees[0]) }},
 		{"latency", func(b *testing.B) { measureLatency(b, t, bin, trees) }},
+		{"start", func(b *testing.B) { measureStart(b, t) }},
 		{"rest", func(b *testing.B) { measureRest(b, t, bin) }},
 	} {
 		b.Run(part.name, func(b *testing.B) {
