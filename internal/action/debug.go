@@ -11,9 +11,6 @@ import (
 
 // debug tells, where debug logging is on, what this is and what it was given. Of secrets it says that they are there.
 func (f *face) debug(o publish.Options) {
-	if f.env["RUNNER_DEBUG"] != "1" {
-		return
-	}
 	f.log.Debug(fmt.Sprintf("towline-action %s (%s, %s/%s)", release.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH))
 	for _, in := range publish.Inputs() {
 		switch value := f.input(in.Name); {

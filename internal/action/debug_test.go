@@ -30,7 +30,7 @@ func TestRunnerDebug(t *testing.T) {
 			t.Errorf("the log holds a secret %d times, want once, as a mask:\n%s", got, e.log)
 		}
 	}
-	if e := j.with("RUNNER_DEBUG", "", "version", "v2").run(); strings.Contains(e.log, "::debug::input") {
+	if e := j.with("RUNNER_DEBUG", "", "version", "v2").run(); strings.Contains(e.log, "::debug::") {
 		t.Errorf("without debug logging: got\n%s", e.log)
 	}
 }

@@ -28,13 +28,14 @@ type log struct {
 	warnings int
 	errors   int
 	colors   bool
+	debug    bool // the runner's own switch
 }
 
 // newLog writes to a runner, whose page shows colours although it is no terminal. NO_COLOR turns them off, as everywhere.
 func newLog(out io.Writer, getenv func(string) string) *log {
 	return &log{
 		out: out, action: githubactions.New(githubactions.WithWriter(out), githubactions.WithGetenv(getenv)),
-		colors: getenv("GITHUB_ACTIONS") == "true" && getenv("NO_COLOR") == "",
+		colors: getenv("GITHUB_ACTIONS") == "true" && getenv("NO_COLOR") == "", debug: getenv("RUNNER_DEBUG") == "1",
 	}
 }
 
@@ -144,8 +145,12 @@ func (l *log) Notice(text string) {
 	l.command(func(a *githubactions.Action) { a.Noticef("%s", clean(text)) })
 }
 
-// Debug implements publish.Log; the runner shows these lines when debug logging is on.
+// Debug implements publish.Log. The runner shows these lines when debug logging is on, and without it the words that let
+// commands through for them would be all that is seen.
 func (l *log) Debug(text string) {
+	if !l.debug {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.command(func(a *githubactions.Action) { a.Debugf("%s", clean(text)) })

@@ -171,7 +171,7 @@ func TestMasksOnlyForARunner(t *testing.T) {
 }
 
 func TestOutputsOutsideOfARunner(t *testing.T) {
-	j := newJob(t).with("GITHUB_OUTPUT", "", "GITHUB_STEP_SUMMARY", "")
+	j := newJob(t).with("GITHUB_OUTPUT", "", "GITHUB_STEP_SUMMARY", "", "RUNNER_DEBUG", "1")
 	if e := j.run(); e.code != 0 || !strings.Contains(e.log, "::debug::output outcome=published") {
 		t.Errorf("got %d:\n%s", e.code, e.log)
 	}
