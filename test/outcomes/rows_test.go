@@ -54,7 +54,7 @@ func (w *world) table() []row {
 	return []row{
 		{name: "first", want: want{
 			outcome: "deployed", version: w.head, moved: true, servers: "web-1 deployed", states: "in_progress success", live: w.head, groups: deploys,
-			log: []string{"message  Open the shop", "web/production/version.json", "live and healthy"}, summary: []string{"Open the shop"},
+			log: []string{"Open the shop", "web/production/version.json", "live and healthy"}, summary: []string{"Open the shop"},
 		}},
 		{name: "unchanged", want: want{
 			outcome: "unchanged", version: w.head, previous: w.head, moved: true, written: pointerOnly, servers: "web-1 unchanged",
@@ -62,11 +62,11 @@ func (w *world) table() []row {
 		}},
 		{name: "deployed", with: map[string]string{"version": red}, want: want{
 			outcome: "deployed", version: red, previous: w.head, moved: true, servers: "web-1 deployed", states: "in_progress success", inactive: 1,
-			live: red, groups: deploys, log: []string{"message  Paint it red"}, summary: []string{"Paint it red"},
+			live: red, groups: deploys, log: []string{"Paint it red"}, summary: []string{"Paint it red"},
 		}},
 		{name: "dry-run", with: map[string]string{"version": green, "dry-run": "true"}, want: want{
 			outcome: "dry-run", version: green, previous: red, live: red, groups: "Pack, Files, Pointer",
-			log: []string{"index.html", "version.txt", "would upload", "- seq 3  hash " + red, "+ seq 4  hash " + green}, summary: []string{"nothing was written"},
+			log: []string{"index.html", "version.txt", "would upload", "- seq 3", red, "+ seq 4", green}, summary: []string{"nothing was written"},
 		}},
 		{name: "publish", with: map[string]string{"version": green, "command": "publish"}, want: want{
 			outcome: "published", version: green, written: []string{"artifact", "release"}, live: red, groups: "Pack, Upload",

@@ -118,7 +118,7 @@ func (w *world) loud() {
 		files: map[string]string{"says": hostile, "notes": hostile, "sick": "yes\n"}, want: want{
 			outcome: "rolled-back", red: true, version: c[1], previous: c[0], moved: true, servers: "web-1 rolled-back", states: "in_progress failure",
 			live: c[0], groups: deploys, errors: []string{"web-1: rolled-back: "},
-			log:     []string{"| ::error::obey me", "| ##[error]obey me", "| the innocent-word ends it", "message  ::error::obey me"},
+			log:     []string{"::error::obey me", "##[error]obey me", "the innocent-word ends it", "::error::obey me%0A::add-mask::innocent-word"},
 			summary: []string{"the innocent-word ends it", "::error::obey me"},
 		}})
 	if result.ExitCode != 1 {
