@@ -96,6 +96,18 @@ func lookPath(name string) (string, error) {
 	return path, err
 }
 
+// Program returns the path of a program of this machine, installing the Debian package that has it where it is missing: as
+// root, with apt-get. Else the test is skipped.
+func Program(t testing.TB, name, debian string) string {
+	t.Helper()
+	need(t, name, debian)
+	path, err := lookPath(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // need makes sure that the programs are there, installing the Debian package of each that is not. Pairs are
 // program, or path of a file, and package. Without root or apt-get a missing one skips the test.
 func need(t testing.TB, pairs ...string) {
