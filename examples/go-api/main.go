@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"log"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
@@ -44,7 +45,7 @@ func main() {
 		stopped <- server.Shutdown(ctx)
 	}()
 
-	log.Printf("go-api %s on http://%s", v.Hash, addr)
+	slog.Info("listening", "release", v.Hash, "address", addr)
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
