@@ -110,7 +110,8 @@ func towline(t *testing.T, workspace, bucket, hash string, st step) {
 	t.Helper()
 	temp := t.TempDir()
 	event := filepath.Join(temp, "event.json")
-	if err := os.WriteFile(event, fmt.Appendf(nil, `{"head_commit":{"id":%q,"message":"say hello","timestamp":"2026-11-23T13:06:43Z"}}`, hash), 0o644); err != nil {
+	pushed := fmt.Appendf(nil, `{"head_commit":{"id":%q,"message":"say hello","timestamp":"2026-11-23T13:06:43Z"}}`, hash)
+	if err := os.WriteFile(event, pushed, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	output, summary := filepath.Join(temp, "output"), filepath.Join(temp, "summary")
@@ -246,7 +247,9 @@ func TestStaticSite(t *testing.T) {
 	p := pack(t, "static-site")
 	p.want(t, "index.html", "about.html", "404.html", "style.css", "version.json")
 	p.wantNot(t, `^(layout|pages|assets|\.)|\.sh$|nginx|Caddyfile|agent`)
-	for file, want := range map[string]string{"version.json": `"hash":"` + p.hash + `"`, "index.html": "<!doctype html>", "about.html": "</html>\n"} {
+	for file, want := range map[string]string{
+		"version.json": `"hash":"` + p.hash + `"`, "index.html": "<!doctype html>", "about.html": "</html>\n",
+	} {
 		if data, err := os.ReadFile(filepath.Join(p.dir, file)); err != nil || !strings.Contains(string(data), want) {
 			t.Errorf("%s: got %q, %v, want %q in it", file, data, err, want)
 		}
@@ -281,7 +284,8 @@ func wheel(t *testing.T) string {
 	}
 	info := "waitress-" + pin[1] + ".dist-info/"
 	files := [][2]string{
-		{"waitress/__init__.py", "from wsgiref.simple_server import make_server\n\n\ndef serve(app, host, port):\n    make_server(host, int(port), app).serve_forever()\n"},
+		{"waitress/__init__.py", "from wsgiref.simple_server import make_server\n\n\n" +
+			"def serve(app, host, port):\n    make_server(host, int(port), app).serve_forever()\n"},
 		{"waitress/__main__.py", "import importlib\nimport sys\n\nfrom waitress import serve\n\nlisten, target = sys.argv[1:]\n" +
 			"module, name = target.split(':')\nserve(getattr(importlib.import_module(module), name), *listen.removeprefix('--listen=').split(':'))\n"},
 		{info + "METADATA", "Metadata-Version: 2.1\nName: waitress\nVersion: " + pin[1] + "\n"},

@@ -106,7 +106,8 @@ func sources(t *testing.T) []source {
 	}, ".github", "examples") {
 		all = append(all, source{name: path, text: read(t, path), example: strings.HasPrefix(path, "examples/")})
 	}
-	for _, path := range append(find(t, func(path string) bool { return strings.HasSuffix(path, ".md") }, ".github", "docs", "examples"), "README.md") {
+	documents := find(t, func(path string) bool { return strings.HasSuffix(path, ".md") }, ".github", "docs", "examples")
+	for _, path := range append(documents, "README.md") {
 		all = append(all, snippets(path, read(t, path))...)
 	}
 	for i := range all {
@@ -135,7 +136,7 @@ func snippets(path, text string) []source {
 		case yaml.Unmarshal([]byte(block), &whole) == nil && whole.Jobs != nil:
 		case whole.Steps != nil:
 			block = frame + indent(block, 4)
-		case yaml.Unmarshal([]byte(block), &steps) == nil && slices.ContainsFunc(steps, func(s map[string]any) bool { return s["uses"] != nil || s["run"] != nil }):
+		case yaml.Unmarshal([]byte(block), &steps) == nil && slices.ContainsFunc(steps, isStep):
 			block = frame + "    steps:\n" + indent(block, 6)
 		default:
 			continue
@@ -144,6 +145,8 @@ func snippets(path, text string) []source {
 	}
 	return out
 }
+
+func isStep(s map[string]any) bool { return s["uses"] != nil || s["run"] != nil }
 
 func indent(text string, by int) string {
 	return strings.Repeat(" ", by) + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n"+strings.Repeat(" ", by)) + "\n"

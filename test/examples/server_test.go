@@ -127,7 +127,9 @@ func TestPartsOfAnAppFit(t *testing.T) {
 	// nginx hands over to the socket that php-fpm listens on, in the directory that the unit makes.
 	const socket = "/run/phpapp/fpm.sock"
 	for file, want := range map[string]string{
-		"server/nginx.conf": "fastcgi_pass unix:" + socket + ";", "server/fpm.conf": "\nlisten = " + socket + "\n", "phpapp.service": "\nRuntimeDirectory=phpapp\n",
+		"server/nginx.conf": "fastcgi_pass unix:" + socket + ";",
+		"server/fpm.conf":   "\nlisten = " + socket + "\n",
+		"phpapp.service":    "\nRuntimeDirectory=phpapp\n",
 	} {
 		if !strings.Contains(read(t, "examples/php-app/"+file), want) {
 			t.Errorf("examples/php-app/%s: there is no %q", file, want)

@@ -144,8 +144,9 @@ var expression = regexp.MustCompile(`\$\{\{\s*(.*?)\s*\}\}`)
 func fill(t *testing.T, text, secret string) string {
 	t.Helper()
 	values := map[string]string{
-		"vars.TOWLINE_BUCKET": "my-deploys", "vars.TOWLINE_SERVERS": "", "vars.TOWLINE_EXPECT": "", "needs.publish.outputs.version": strings.Repeat("ab", 20),
-		"inputs.environment": "production", "inputs.version": "", "inputs.reason": "it is slow", "inputs.command || 'deploy'": "deploy",
+		"vars.TOWLINE_BUCKET": "my-deploys", "vars.TOWLINE_SERVERS": "", "vars.TOWLINE_EXPECT": "",
+		"needs.publish.outputs.version": strings.Repeat("ab", 20),
+		"inputs.environment":            "production", "inputs.version": "", "inputs.reason": "it is slow", "inputs.command || 'deploy'": "deploy",
 		"secrets.TOWLINE_SIGNING_KEY": secret, "vars.TOWLINE_STAGING_KEY": secret,
 	}
 	text = strings.NewReplacer("#sha256=FROM TOWLINE INIT", "", "ACCOUNT", "account").Replace(text)
