@@ -29,6 +29,8 @@ import (
 type packed struct {
 	dir, hash string
 	files     []string
+	bucket    string // directory
+	key       release.PrivateKey
 }
 
 // pack runs the steps of the example's workflow on a commit of it, in order: the scripts by bash as a runner does, and the
@@ -39,7 +41,7 @@ func pack(t *testing.T, example string, env ...string) packed {
 	if err := os.CopyFS(workspace, os.DirFS(filepath.Join(root, "examples", example))); err != nil {
 		t.Fatal(err)
 	}
-	p := packed{hash: parts.Commit(t, workspace, "acme/web", "say hello")}
+	p := packed{hash: parts.Commit(t, workspace, "acme/web", "say hello"), bucket: t.TempDir(), key: newKey(t)}
 	var w workflow
 	if err := yaml.Unmarshal([]byte(read(t, "examples/"+example+"/.github/workflows/deploy.yml")), &w); err != nil {
 		t.Fatal(err)
@@ -47,7 +49,6 @@ func pack(t *testing.T, example string, env ...string) packed {
 	if len(w.Jobs) != 1 {
 		t.Fatalf("got %d jobs, want one", len(w.Jobs))
 	}
-	bucket := t.TempDir()
 	published := false
 	for _, j := range w.Jobs {
 		for _, st := range j.Steps {
@@ -55,7 +56,7 @@ func pack(t *testing.T, example string, env ...string) packed {
 			case st.Run != "":
 				script(t, filepath.Join(workspace, st.Dir), st, env)
 			case strings.HasPrefix(st.Uses, "towline/towline@"):
-				towline(t, workspace, bucket, p.hash, st)
+				p.publish(t, workspace, st)
 				published = true
 			}
 		}
@@ -63,7 +64,7 @@ func pack(t *testing.T, example string, env ...string) packed {
 	if !published {
 		t.Fatal("no step uses towline/towline")
 	}
-	archives, err := filepath.Glob(filepath.Join(bucket, "*/releases/*.tar.zst"))
+	archives, err := filepath.Glob(filepath.Join(p.bucket, "*/releases/*.tar.zst"))
 	if err != nil || len(archives) != 1 {
 		t.Fatalf("got artifacts %q, %v, want one", archives, err)
 	}
@@ -105,12 +106,12 @@ func script(t *testing.T, dir string, st step, env []string) {
 	}
 }
 
-// towline runs the action as a step of a push, with a directory as bucket, a key of its own and no server.
-func towline(t *testing.T, workspace, bucket, hash string, st step) {
+// publish runs the action as a step of a push, with a directory as bucket and no server.
+func (p packed) publish(t *testing.T, workspace string, st step) {
 	t.Helper()
 	temp := t.TempDir()
 	event := filepath.Join(temp, "event.json")
-	pushed := fmt.Appendf(nil, `{"head_commit":{"id":%q,"message":"say hello","timestamp":"2026-11-23T13:06:43Z"}}`, hash)
+	pushed := fmt.Appendf(nil, `{"head_commit":{"id":%q,"message":"say hello","timestamp":"2026-11-23T13:06:43Z"}}`, p.hash)
 	if err := os.WriteFile(event, pushed, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -122,15 +123,14 @@ func towline(t *testing.T, workspace, bucket, hash string, st step) {
 	}
 	cmd := exec.Command(programs.action)
 	cmd.Dir = workspace
-	cmd.Env = []string{"GITHUB_ACTIONS=true", "GITHUB_WORKSPACE=" + workspace, "GITHUB_SHA=" + hash, "GITHUB_REF=refs/heads/main",
+	cmd.Env = []string{"GITHUB_ACTIONS=true", "GITHUB_WORKSPACE=" + workspace, "GITHUB_SHA=" + p.hash, "GITHUB_REF=refs/heads/main",
 		"GITHUB_REPOSITORY=acme/web", "GITHUB_ACTOR=octocat", "GITHUB_EVENT_NAME=push", "GITHUB_EVENT_PATH=" + event, "GITHUB_RUN_ID=1",
 		"GITHUB_SERVER_URL=https://github.com", "GITHUB_OUTPUT=" + output, "GITHUB_STEP_SUMMARY=" + summary, "RUNNER_TEMP=" + temp,
 		"INPUT_DEPLOYMENT=off"}
-	key := newKey(t).Reveal()
 	for name, value := range st.With {
-		text := fill(t, fmt.Sprint(value), key)
+		text := fill(t, fmt.Sprint(value), p.key.Reveal())
 		if name == "bucket" {
-			text = "file://" + bucket
+			text = "file://" + p.bucket
 		}
 		cmd.Env = append(cmd.Env, "INPUT_"+strings.ToUpper(name)+"="+text)
 	}

@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		build := exec.Command("go", "build", "-o", dir, "./cmd/towline", "./cmd/towline-action")
-		build.Dir = root
+		build := exec.Command("go", "build", "-o", dir, "./cmd/towline", "./cmd/towline-action", "./cmd/towline-agent")
+		build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 			return 1
