@@ -240,7 +240,7 @@ func (w *world) cancelAt(t *testing.T, m moment, runID, sha, next string) {
 	}
 	j := s.start(sha, runID, m.inputs)
 	if m.line != "" {
-		eventually(t, "the log says "+m.line, 20*time.Second, func() bool { return strings.Contains(j.log.String(), m.line) })
+		eventually(t, "the log says "+m.line, 20*time.Second, func() bool { return strings.Contains(colours.ReplaceAllString(j.log.String(), ""), m.line) })
 		once()
 	}
 	select {

@@ -53,15 +53,15 @@ func (w *world) table() []row {
 	red, green, blue, black, breaks, no, lost, late := c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
 	return []row{
 		{name: "first", want: want{
-			outcome: "deployed", version: w.head, moved: true, servers: "web-1 deployed", states: "in_progress success", live: w.head, groups: deploys,
+			outcome: "deployed", version: w.head, moved: true, servers: "web-1 deployed", states: "queued in_progress success", live: w.head, groups: deploys,
 			log: []string{"Open the shop", "web/production/version.json", "live and healthy"}, summary: []string{"Open the shop"},
 		}},
 		{name: "unchanged", want: want{
 			outcome: "unchanged", version: w.head, previous: w.head, moved: true, written: pointerOnly, servers: "web-1 unchanged",
-			states: "in_progress success", inactive: 1, live: w.head, groups: deploys,
+			states: "queued in_progress success", inactive: 1, live: w.head, groups: deploys,
 		}},
 		{name: "deployed", with: map[string]string{"version": red}, want: want{
-			outcome: "deployed", version: red, previous: w.head, moved: true, servers: "web-1 deployed", states: "in_progress success", inactive: 1,
+			outcome: "deployed", version: red, previous: w.head, moved: true, servers: "web-1 deployed", states: "queued in_progress success", inactive: 1,
 			live: red, groups: deploys, log: []string{"Paint it red"}, summary: []string{"Paint it red"},
 		}},
 		{name: "dry-run", with: map[string]string{"version": green, "dry-run": "true"}, want: want{
@@ -74,14 +74,14 @@ func (w *world) table() []row {
 		}},
 		{name: "promote", with: map[string]string{"version": green, "command": "promote"}, want: want{
 			outcome: "deployed", version: green, previous: red, moved: true, written: pointerOnly, servers: "web-1 deployed",
-			states: "in_progress success", inactive: 1, live: green, groups: "Find the release, Promote, Ping and wait",
+			states: "queued in_progress success", inactive: 1, live: green, groups: "Find the release, Promote, Ping and wait",
 		}},
 		{name: "not-awaited", with: map[string]string{"version": blue, "wait": "false"}, want: want{
-			outcome: "published", version: blue, previous: green, moved: true, servers: "web-1 published", states: "in_progress success", inactive: 1,
+			outcome: "published", version: blue, previous: green, moved: true, servers: "web-1 published", states: "queued success", inactive: 1,
 			live: blue, later: true, groups: "Pack, Upload, Promote, Ping", warning: "green does not mean live", summary: []string{"wait: false"},
 		}},
 		{name: "nobody-named", with: map[string]string{"version": black, "servers": ""}, want: want{
-			outcome: "published", version: black, previous: blue, moved: true, states: "in_progress success", inactive: 1,
+			outcome: "published", version: black, previous: blue, moved: true, states: "queued success", inactive: 1,
 			live: black, later: true, groups: "Pack, Upload, Promote", warning: "make green mean live", summary: []string{"no servers were named"},
 		}},
 		{name: "superseded", with: map[string]string{"version": green}, want: want{
@@ -93,27 +93,27 @@ func (w *world) table() []row {
 		}},
 		{name: "rolled-back", with: map[string]string{"version": breaks}, files: map[string]string{"sick": "yes\n", "says": "I feel unwell\n"}, want: want{
 			outcome: "rolled-back", red: true, version: breaks, previous: black, moved: true, servers: "web-1 rolled-back",
-			states: "in_progress failure", live: black, groups: deploys,
+			states: "queued in_progress failure", live: black, groups: deploys,
 			log: []string{"flux capacitor", "I feel unwell", "check failed", "roll back done"}, errors: []string{"web-1: rolled-back: "},
 			summary: []string{"flux capacitor", "I feel unwell"},
 		}},
 		{name: "previous", with: map[string]string{"command": "rollback", "reason": "it is unwell"}, want: want{
 			outcome: "unchanged", version: black, previous: breaks, moved: true, written: pointerOnly, servers: "web-1 unchanged",
-			states: "in_progress success", inactive: 1, live: black, groups: "Find the release, Promote, Ping and wait",
+			states: "queued in_progress success", inactive: 1, live: black, groups: "Find the release, Promote, Ping and wait",
 		}},
 		{name: "rollback-to-hash", with: map[string]string{"command": "rollback", "version": red}, want: want{
 			outcome: "deployed", version: red, previous: black, moved: true, written: pointerOnly, servers: "web-1 deployed",
-			states: "in_progress success", inactive: 1, live: red, groups: "Find the release, Promote, Ping and wait",
+			states: "queued in_progress success", inactive: 1, live: red, groups: "Find the release, Promote, Ping and wait",
 		}},
 		{name: "rollback-to-prefix", with: map[string]string{"command": "rollback", "version": blue[:9]}, want: want{
 			outcome: "deployed", version: blue, previous: red, moved: true, written: pointerOnly, servers: "web-1 deployed",
-			states: "in_progress success", inactive: 1, live: blue, groups: "Find the release, Promote, Ping and wait",
+			states: "queued in_progress success", inactive: 1, live: blue, groups: "Find the release, Promote, Ping and wait",
 		}},
 		{name: "status", with: map[string]string{"command": "status"}, want: want{
 			outcome: "deployed", version: blue, servers: "web-1 deployed", live: blue, groups: "Status",
 		}},
 		{name: "failed", with: map[string]string{"version": no}, files: map[string]string{"refuse": "yes\n", "notes": "the migration is not mine\n"}, want: want{
-			outcome: "failed", red: true, version: no, previous: blue, moved: true, servers: "web-1 failed", states: "in_progress failure",
+			outcome: "failed", red: true, version: no, previous: blue, moved: true, servers: "web-1 failed", states: "queued in_progress failure",
 			live: blue, groups: deploys, log: []string{"the migration is not mine"}, errors: []string{"web-1: failed: "}, summary: []string{"the migration is not mine"},
 		}},
 		{name: "no-upload", with: map[string]string{"version": lost}, before: func() {
@@ -132,20 +132,20 @@ func (w *world) table() []row {
 			}},
 		{name: "timed-out", with: map[string]string{"version": late, "expect-servers": "ghost", "wait-timeout": "3s"}, want: want{
 			outcome: "timed-out", red: true, version: late, previous: no, moved: true, servers: "web-1 deployed, ghost timed-out",
-			states: "in_progress error", live: late, groups: deploys, errors: []string{"ghost: timed-out: no last word within 3.0 s"}, summary: []string{"no last word"},
+			states: "queued in_progress error", live: late, groups: deploys, errors: []string{"ghost: timed-out: no last word within 3.0 s"}, summary: []string{"no last word"},
 		}},
 		{name: "frail", app: "frail", with: map[string]string{"version": red}, want: want{
-			outcome: "deployed", version: red, moved: true, servers: "web-1 deployed", states: "in_progress success", live: red, groups: deploys,
+			outcome: "deployed", version: red, moved: true, servers: "web-1 deployed", states: "queued in_progress success", live: red, groups: deploys,
 		}},
 		{name: "broken", app: "frail", with: map[string]string{"version": green}, files: map[string]string{"poison": "yes\n"}, want: want{
-			outcome: "broken", red: true, version: green, previous: red, moved: true, servers: "web-1 broken", states: "in_progress failure",
+			outcome: "broken", red: true, version: green, previous: red, moved: true, servers: "web-1 broken", states: "queued in_progress failure",
 			live: red, groups: deploys, errors: []string{"web-1: broken: "}, log: []string{"flux capacitor"}, summary: []string{"flux capacitor"},
 		}},
 		{name: "kept", app: "kept", with: map[string]string{"version": red}, want: want{
-			outcome: "deployed", version: red, moved: true, servers: "web-1 deployed", states: "in_progress success", live: red, groups: deploys,
+			outcome: "deployed", version: red, moved: true, servers: "web-1 deployed", states: "queued in_progress success", live: red, groups: deploys,
 		}},
 		{name: "held", app: "kept", with: map[string]string{"version": green}, before: func() { w.towline("hold", "kept", "-m", "the fair is on") }, want: want{
-			outcome: "held", red: true, version: green, previous: red, moved: true, servers: "web-1 held", states: "in_progress failure",
+			outcome: "held", red: true, version: green, previous: red, moved: true, servers: "web-1 held", states: "queued in_progress failure",
 			live: red, groups: deploys, errors: []string{"web-1: held: the fair is on"}, summary: []string{"the fair is on"},
 		}},
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/towline/towline/test/fakegithub"
 	"github.com/towline/towline/test/fakests"
+	"github.com/towline/towline/test/parts"
 )
 
 // withoutSecrets is what Dependabot's runs and those of forks meet.
@@ -40,7 +41,7 @@ func (w *world) environment() {
 	job := new(int64)
 	w.run("environment", w.runOptions("301"),
 		row{name: "created", app: "site", want: want{
-			outcome: "deployed", version: w.head, moved: true, servers: "web-1 deployed", states: "in_progress success", live: w.head, groups: deploys,
+			outcome: "deployed", version: w.head, moved: true, servers: "web-1 deployed", states: "queued in_progress success", live: w.head, groups: deploys,
 		}},
 		row{name: "adopted", app: "site", with: map[string]string{"version": c[0]}, before: func() {
 			*job = w.github.AddDeployment(fakegithub.Deployment{SHA: w.head, Ref: "main", Environment: "production", Production: true},
@@ -73,10 +74,10 @@ func (w *world) role() {
 	asks := w.github.IDTokenURL
 	w.run("role", w.runOptions("401"),
 		row{name: "role", app: "role", with: map[string]string{"version": c[0], "role-to-assume": arn, "ca-bundle": string(sts.CA)}, env: env(asks), want: want{
-			outcome: "deployed", version: c[0], moved: true, servers: "web-1 deployed", states: "in_progress success", live: c[0], groups: deploys,
+			outcome: "deployed", version: c[0], moved: true, servers: "web-1 deployed", states: "queued in_progress success", live: c[0], groups: deploys,
 		}},
 		row{name: "role-and-file", app: "role", with: map[string]string{"version": c[1], "role-to-assume": arn, "ca-bundle": "ca.pem"}, env: env(asks), want: want{
-			outcome: "deployed", version: c[1], previous: c[0], moved: true, servers: "web-1 deployed", states: "in_progress success", inactive: 1,
+			outcome: "deployed", version: c[1], previous: c[0], moved: true, servers: "web-1 deployed", states: "queued in_progress success", inactive: 1,
 			live: c[1], groups: deploys,
 		}},
 		row{name: "role-refused", app: "role", with: map[string]string{"role-to-assume": arn + "-2", "ca-bundle": "ca.pem"}, env: env(asks), want: want{
@@ -110,13 +111,13 @@ var hostile = strings.Join([]string{
 func (w *world) loud() {
 	c := w.history("Whisper", "::error::obey me%0A::add-mask::innocent-word | `tick` <script> ##[error]obey me")
 	w.run("loud-before", w.runOptions("501"), row{name: "whisper", app: "loud", with: map[string]string{"version": c[0]}, want: want{
-		outcome: "deployed", version: c[0], moved: true, servers: "web-1 deployed", states: "in_progress success", live: c[0], groups: deploys,
+		outcome: "deployed", version: c[0], moved: true, servers: "web-1 deployed", states: "queued in_progress success", live: c[0], groups: deploys,
 	}})
 	w.fatal = true
 	defer func() { w.fatal = false }()
 	result := w.run("loud", w.runOptions("502"), row{name: "loud", app: "loud", with: map[string]string{"version": c[1]},
 		files: map[string]string{"says": hostile, "notes": hostile, "sick": "yes\n"}, want: want{
-			outcome: "rolled-back", red: true, version: c[1], previous: c[0], moved: true, servers: "web-1 rolled-back", states: "in_progress failure",
+			outcome: "rolled-back", red: true, version: c[1], previous: c[0], moved: true, servers: "web-1 rolled-back", states: "queued in_progress failure",
 			live: c[0], groups: deploys, errors: []string{"web-1: rolled-back: "},
 			log:     []string{"::error::obey me", "##[error]obey me", "the innocent-word ends it", "::error::obey me%0A::add-mask::innocent-word"},
 			summary: []string{"the innocent-word ends it", "::error::obey me"},
@@ -140,6 +141,7 @@ func (w *world) loud() {
 
 var (
 	drawing      = regexp.MustCompile("(?s)```mermaid\n.*?\n```")
+	code         = regexp.MustCompile("(?s)<code>.*?</code>")
 	preformatted = regexp.MustCompile("(?s)<pre>(.*?)</pre>")
 )
 
@@ -155,8 +157,9 @@ func (w *world) shape(page string) {
 			w.t.Errorf("preformatted text that does not stay so: %q", text[1])
 		}
 	}
-	rest := preformatted.ReplaceAllString(drawing.ReplaceAllString(page, ""), "<pre></pre>")
-	for _, sign := range []string{"<script", "<!-- ", "```", "`code`", "`tick`", "| a | table |", "##[", "\n# heading", "\x1b", "\r"} {
+	// What is in the type of code shows as it was said; nothing of it may be anywhere else.
+	rest := code.ReplaceAllString(parts.Markdown(w.t, preformatted.ReplaceAllString(drawing.ReplaceAllString(page, ""), "<pre></pre>")), "")
+	for _, sign := range []string{"<script", "<!-- ", "```", "`code`", "`tick`", "| a | table |", "##[", "heading", "obey me", "\x1b", "\r"} {
 		if strings.Contains(rest, sign) {
 			w.t.Errorf("the summary holds %q as it was said", sign)
 		}
