@@ -1,5 +1,5 @@
-# Makes one bill of materials out of those of several programs (jq -s --arg version X.Y.Z): the release, the programs that it
-# is made of with their digests, and under these every module that is linked into any of them.
+# Makes one bill of materials out of those of several programs (jq --slurp --arg version X.Y.Z --arg serial UUID): the release,
+# the programs that it is made of with their digests, and under these every module that is linked into any of them.
 def named: (.metadata.properties | map({(.name): .value}) | add) as $p
 	| {
 		program: $p["cdx:gomod:binary:name"],
@@ -9,7 +9,7 @@ def named: (.metadata.properties | map({(.name): .value}) | add) as $p
 "pkg:github/towline/towline@v\($version)" as $root
 | map(named as $n | . + $n + {ref: "\($root)#\($n.program)?platform=\($n.platform)"})
 | {
-	"$schema": .[0]["$schema"], bomFormat: "CycloneDX", specVersion: .[0].specVersion, version: 1,
+	"$schema": .[0]["$schema"], bomFormat: "CycloneDX", specVersion: .[0].specVersion, serialNumber: "urn:uuid:\($serial)", version: 1,
 	metadata: {
 		tools: .[0].metadata.tools,
 		component: {"bom-ref": $root, type: "application", name: "towline", version: $version, purl: $root, licenses: [{license: {id: "Apache-2.0"}}]},
