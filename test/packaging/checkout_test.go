@@ -50,6 +50,12 @@ func theRelease(t *testing.T) string {
 	defer made.Unlock()
 	if made.dir == "" {
 		dir := filepath.Join(shared, "release")
+		programs(t, "git", "jq")
+		tools := exec.Command("go", "build", "-C", filepath.Join(root, "packaging/tools"), "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
+			"-o", dir+"-tools/", "github.com/goreleaser/nfpm/v2/cmd/nfpm", "github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod")
+		if out, err := tools.CombinedOutput(); err != nil {
+			parts.Skip(t, fmt.Sprintf("the tools of packaging/tools: %v\n%s", err, out))
+		}
 		makeRelease(t, checkout(t), dir)
 		made.dir = dir
 	}
@@ -59,12 +65,6 @@ func theRelease(t *testing.T) string {
 // makeRelease runs packaging/release of a checkout, with further environment.
 func makeRelease(t *testing.T, source, out string, env ...string) {
 	t.Helper()
-	programs(t, "git", "jq")
-	tools := exec.Command("go", "build", "-C", filepath.Join(root, "packaging/tools"), "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
-		"-o", t.TempDir()+"/", "github.com/goreleaser/nfpm/v2/cmd/nfpm", "github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod")
-	if out, err := tools.CombinedOutput(); err != nil {
-		parts.Skip(t, fmt.Sprintf("the tools of packaging/tools: %v\n%s", err, out))
-	}
 	run(t, env, filepath.Join(source, "packaging/release"), "v"+version, out)
 }
 
