@@ -40,17 +40,27 @@ func debs(t *testing.T) []string {
 	return out
 }
 
-// as makes packages of another version out of packages.
-func as(t *testing.T, version string, debs []string) []string {
+// as makes a package of another version out of a package.
+func as(t *testing.T, version, deb string) string {
+	t.Helper()
+	dir, name := t.TempDir(), filepath.Join(t.TempDir(), version+"-"+filepath.Base(deb))
+	run(t, nil, "dpkg-deb", "--raw-extract", deb, dir)
+	control := filepath.Join(dir, "DEBIAN/control")
+	text := regexp.MustCompile(`(?m)^Version: .*$`).ReplaceAllString(read(t, control), "Version: "+version)
+	write(t, control, []byte(text), 0o644)
+	run(t, nil, "dpkg-deb", "--build", "-Znone", "--root-owner-group", dir, name)
+	return name
+}
+
+// small makes packages with nothing but a version and a word in them.
+func small(t *testing.T, version, word string) []string {
 	t.Helper()
 	var out []string
-	for _, deb := range debs {
-		dir, name := t.TempDir(), filepath.Join(t.TempDir(), version+"-"+filepath.Base(deb))
-		run(t, nil, "dpkg-deb", "--raw-extract", deb, dir)
-		control := filepath.Join(dir, "DEBIAN/control")
-		text := regexp.MustCompile(`(?m)^Version: .*$`).ReplaceAllString(read(t, control), "Version: "+version)
-		write(t, control, []byte(text), 0o644)
-		run(t, nil, "dpkg-deb", "--build", "-Zgzip", "-z1", "--root-owner-group", dir, name)
+	for _, arch := range architectures {
+		dir, name := t.TempDir(), filepath.Join(t.TempDir(), "any.deb")
+		control := "Package: towline\nVersion: " + version + "\nArchitecture: " + arch + "\nMaintainer: a <a@example.com>\nDescription: " + word + "\n"
+		write(t, filepath.Join(dir, "DEBIAN/control"), []byte(control), 0o644)
+		run(t, nil, "dpkg-deb", "--build", "--root-owner-group", dir, name)
 		out = append(out, name)
 	}
 	return out
@@ -114,14 +124,14 @@ func checkRepository(t *testing.T, dir string, versions ...string) {
 
 func TestAptRepository(t *testing.T) {
 	key, other := signingKey(t), signingKey(t)
-	dir, first := filepath.Join(t.TempDir(), "site"), debs(t)
+	dir, first := filepath.Join(t.TempDir(), "site"), small(t, version, "first")
 	if err := aptRepo(t, first, dir, key); err != nil {
 		t.Fatal(err)
 	}
 	checkRepository(t, dir, version)
 	before := files(t, dir)
 
-	second := as(t, "99.0.0", first)
+	second := small(t, "99.0.0", "second")
 	if err := aptRepo(t, second, dir, key); err != nil {
 		t.Fatal(err)
 	}
@@ -133,13 +143,13 @@ func TestAptRepository(t *testing.T) {
 	}
 
 	// A version that is there does not change.
-	refused(t, "other bytes of a version", aptRepo(t, as(t, version, first), dir, key), "in the repository already, with other bytes")
+	refused(t, "other bytes of a version", aptRepo(t, small(t, version, "changed"), dir, key), "in the repository already, with other bytes")
 
 	// From what is published, and signed by the same key.
 	server := httptest.NewServer(http.FileServer(http.Dir(dir)))
 	defer server.Close()
 	copied := filepath.Join(t.TempDir(), "site")
-	if err := aptRepo(t, as(t, "100.0.0", first), "--from", server.URL, copied, key); err != nil {
+	if err := aptRepo(t, small(t, "100.0.0", "third"), "--from", server.URL, copied, key); err != nil {
 		t.Fatal(err)
 	}
 	checkRepository(t, copied, version, "99.0.0", "100.0.0")
