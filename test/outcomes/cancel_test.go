@@ -166,7 +166,6 @@ type moment struct {
 	signal func(w *world, j *job)                           // what is done then
 	moved  bool                                             // the pointer is the new one
 	told   bool                                             // GitHub had a deployment by then
-	next   string                                           // what the next run's log says of what it found
 }
 
 func interrupt(w *world, j *job) {
