@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/go-github/v58/github"
@@ -37,6 +38,8 @@ type Status struct {
 
 // replaced are the states that end when a newer deployment succeeds.
 var replaced = []string{"success", "queued", "in_progress", "pending"}
+
+const replacedBy = "replaced by deployment "
 
 // mark is what tells our deployments from all others.
 type mark struct {
@@ -151,10 +154,13 @@ func (c *Client) Deactivate(ctx context.Context, app, environment string, keep i
 		if err != nil {
 			return explain(operation, deployWrite, err)
 		}
+		if len(statuses) > 0 && statuses[0].GetState() == "inactive" && strings.HasPrefix(statuses[0].GetDescription(), replacedBy) {
+			return nil // whoever replaced it has been through all that are older
+		}
 		if len(statuses) > 0 && !slices.Contains(replaced, statuses[0].GetState()) {
 			continue
 		}
-		if err := c.SetStatus(ctx, d.GetID(), Status{State: "inactive", Description: fmt.Sprintf("replaced by deployment %d", keep)}); err != nil {
+		if err := c.SetStatus(ctx, d.GetID(), Status{State: "inactive", Description: replacedBy + strconv.FormatInt(keep, 10)}); err != nil {
 			return err
 		}
 	}
@@ -162,7 +168,9 @@ func (c *Client) Deactivate(ctx context.Context, app, environment string, keep i
 }
 
 // ours reports whether a payload carries our mark for app.
-func ours(payload json.RawMessage, app string) bool { return marked(payload) == mark{Tool: agent, App: app} }
+func ours(payload json.RawMessage, app string) bool {
+	return marked(payload) == mark{Tool: agent, App: app}
+}
 
 // marked is the mark in a payload, empty when there is none. GitHub may hand a payload back as an object, or as a string
 // that holds one.

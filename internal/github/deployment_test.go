@@ -134,6 +134,21 @@ func TestDeactivate(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", name, got, k.want)
 		}
 	}
+	// What was replaced ends the search: all that is older has been looked at. What is inactive for another reason does not.
+	superseded := made("nodeapi", "production", "inactive")
+	keep = made("nodeapi", "production", "success")
+	for i, want := range []int{1 + 4 + 2, 1 + 2} { // the list, four statuses read and two set; then the list and two read
+		before := len(s.Requests())
+		if err := c.Deactivate(ctx, "nodeapi", "production", keep); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(s.Requests()) - before; got != want {
+			t.Errorf("time %d: got %d calls, want %d", i+1, got, want)
+		}
+	}
+	if s := s.Statuses(newer); s[len(s)-1].State != "inactive" {
+		t.Errorf("behind a superseded deployment, %d: got %+v", superseded, s)
+	}
 	for range 20 {
 		keep = made("nodeapi", "production", "success")
 	}
