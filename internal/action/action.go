@@ -71,7 +71,8 @@ func Run(ctx context.Context, e Env) int {
 	started := time.Now()
 	o, r, err := f.run(ctx)
 	if r == nil {
-		r = &publish.Result{Command: o.Command, App: o.App, Environment: o.Environment, Outcome: deployment.Failed, Took: time.Since(started)}
+		r = &publish.Result{Command: o.Command, App: o.App, Environment: o.Environment, Version: o.Version, URL: o.EnvironmentURL,
+			Outcome: deployment.Failed, Took: time.Since(started)}
 		if err != nil {
 			r.Reason = release.CleanText(err.Error(), 500)
 		}
@@ -94,7 +95,7 @@ func Run(ctx context.Context, e Env) int {
 	}
 	f.annotate(o, r, err)
 	f.outputs(r)
-	if o.Summary || o.App == "" {
+	if o.Summary {
 		f.summarize(o, r, err)
 	}
 	f.log.Line(publish.ToneOf(r.Outcome), r.LastLine())
@@ -178,6 +179,9 @@ func (f *face) options() (publish.Options, error) {
 	}
 	unknown := publish.CheckUnknown(names)
 	o, err := publish.Parse(f.input)
+	if err != nil {
+		o = f.named()
+	}
 	var some, more *publish.UsageError
 	if errors.As(unknown, &some) {
 		if errors.As(err, &more) {
@@ -189,6 +193,25 @@ func (f *face) options() (publish.Options, error) {
 		o.Version = f.env["GITHUB_SHA"]
 	}
 	return o, err
+}
+
+// named is what a run can be called by whose inputs cannot be read: those of them that are good.
+func (f *face) named() publish.Options {
+	o := publish.Options{Command: publish.Deploy, Environment: "production", Summary: f.input("summary") != "false"}
+	commands := []publish.Command{publish.Publish, publish.Promote, publish.Rollback, publish.Status}
+	if command := publish.Command(f.input("command")); slices.Contains(commands, command) {
+		o.Command = command
+	}
+	if version := f.input("version"); release.CheckVersion(version) == nil {
+		o.Version = version
+	}
+	if name := f.input("app"); release.CheckApp(name) == nil {
+		o.App = name
+	}
+	if name := f.input("environment"); release.CheckEnvironment(name) == nil {
+		o.Environment = name
+	}
+	return o
 }
 
 // mayskip reports whether err is nothing but missing credentials, where they are to be missing.

@@ -111,6 +111,10 @@ func TestMissingCredentials(t *testing.T) {
 			if skipped := e.outputs["outcome"] == "skipped" && strings.Contains(e.log, "::notice::skipped: no credentials"); skipped != (tt.code == 0) {
 				t.Errorf("outcome %q:\n%s", e.outputs["outcome"], e.log)
 			}
+			last := e.log[strings.LastIndex(strings.TrimSpace(e.log), "\n")+1:]
+			if want := e.outputs["outcome"] + ": web e02371ab6db3 on production, in "; !strings.HasPrefix(last, want) || e.outputs["version"] != sha {
+				t.Errorf("last line: got %q, want %q; version %q", last, want, e.outputs["version"])
+			}
 			if got := j.objects(); len(got) > 0 {
 				t.Errorf("written: %q", got)
 			}

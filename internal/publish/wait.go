@@ -399,6 +399,10 @@ func (r *run) conclude(watches []*watch, moved time.Time) {
 		worst = deployment.Published
 		r.warn("a server pinged over http:// without a name cannot be awaited: green does not mean live there; write name=http://…")
 	}
+	if worst == deployment.Unchanged && (r.Options.Command == Promote || r.Options.Command == Rollback) {
+		// Whoever goes to a release asks whether it is live, not whether anything was switched for it.
+		worst, r.result.Reason = deployment.Deployed, "it was live already on every server"
+	}
 	r.result.Outcome = worst
 	r.blame()
 }

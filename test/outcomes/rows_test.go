@@ -98,7 +98,7 @@ func (w *world) table() []row {
 			summary: []string{"flux capacitor", "I feel unwell"},
 		}},
 		{name: "previous", with: map[string]string{"command": "rollback", "reason": "it is unwell"}, want: want{
-			outcome: "unchanged", version: black, previous: breaks, moved: true, written: pointerOnly, servers: "web-1 unchanged",
+			outcome: "deployed", version: black, previous: breaks, moved: true, written: pointerOnly, servers: "web-1 unchanged",
 			states: "queued in_progress success", inactive: 1, live: black, groups: "Find the release, Promote, Ping and wait",
 		}},
 		{name: "rollback-to-hash", with: map[string]string{"command": "rollback", "version": red}, want: want{

@@ -109,7 +109,7 @@ var hostile = strings.Join([]string{
 
 // loud is a release whose app, hook and commit try to steer the runner, in a job that ends with it.
 func (w *world) loud() {
-	c := w.history("Whisper", "::error::obey me%0A::add-mask::innocent-word | `tick` <script> ##[error]obey me")
+	c := w.history("Whisper", "::error::obey me%0A::add-mask::innocent-word | `tick` <script> ##[error]obey me ` open")
 	w.run("loud-before", w.runOptions("501"), row{name: "whisper", app: "loud", with: map[string]string{"version": c[0]}, want: want{
 		outcome: "deployed", version: c[0], moved: true, servers: "web-1 deployed", states: "queued in_progress success", live: c[0], groups: deploys,
 	}})
