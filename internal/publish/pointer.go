@@ -140,10 +140,15 @@ func (r *run) relation(ctx context.Context, other release.Verified, ours string)
 	if r.Compare == nil || !commitHash.MatchString(base) || !commitHash.MatchString(ours) {
 		return ""
 	}
+	if status, known := r.compared[base+ours]; known { // commits never change
+		return status
+	}
 	status, err := r.Compare(ctx, base, ours)
 	if err != nil {
 		r.Log.Debug("compare: " + release.CleanText(err.Error(), 300))
+		return ""
 	}
+	r.compared[base+ours] = status
 	return status
 }
 

@@ -81,12 +81,14 @@ type run struct {
 	start  time.Time // of the run
 	began  time.Time // of the phase now open
 	loose  bool      // the store was seen to ignore create-only
+
+	compared map[string]string // how commits stand to each other, by both hashes
 }
 
 // Run does what the options' command says. The result is never nil and holds what is known, also beside an error.
 func Run(ctx context.Context, p Parts) (*Result, error) {
 	o := p.Options
-	r := &run{Parts: p, want: release.Want{App: o.App, Environment: o.Environment, Prefix: o.Prefix}}
+	r := &run{Parts: p, want: release.Want{App: o.App, Environment: o.Environment, Prefix: o.Prefix}, compared: map[string]string{}}
 	r.result = &Result{Command: o.Command, App: o.App, Environment: o.Environment, Version: p.Release.Hash, URL: o.EnvironmentURL, DryRun: o.DryRun}
 	r.start = time.Now()
 	err := r.run(ctx)
