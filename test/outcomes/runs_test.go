@@ -13,8 +13,8 @@ import (
 
 // withoutSecrets is what Dependabot's runs and those of forks meet.
 func (w *world) withoutSecrets() {
-	skipped := want{outcome: "skipped", notice: "skipped: no credentials", summary: []string{"no credentials"}}
-	refused := want{outcome: "failed", red: true, errors: []string{"input signing-key: "}}
+	skipped := want{outcome: "skipped", version: w.head, notice: "skipped: no credentials", summary: []string{"no credentials"}}
+	refused := want{outcome: "failed", red: true, version: w.head, errors: []string{"input signing-key: "}}
 	o := w.runOptions("201")
 	o.Secrets = map[string]string{"GITHUB_TOKEN": jobToken}
 	o.Actor = "dependabot[bot]"
