@@ -205,6 +205,9 @@ func (f *face) named() publish.Options {
 	if version := f.input("version"); release.CheckVersion(version) == nil {
 		o.Version = version
 	}
+	if address := f.input("environment-url"); strings.HasPrefix(address, "https://") || strings.HasPrefix(address, "http://") {
+		o.EnvironmentURL = address
+	}
 	if name := f.input("app"); release.CheckApp(name) == nil {
 		o.App = name
 	}
