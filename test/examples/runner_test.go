@@ -36,7 +36,7 @@ jobs:
     needs: deploy
     runs-on: ubuntu-latest
     steps:
-      - uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683 # v4.2.2
+      - uses: actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8 # v5.0.0
       - run: |
           test "$OUTCOME" = published
           test "$SEQ" = 1
@@ -73,7 +73,7 @@ func TestReusableWorkflowBuilds(t *testing.T) {
 		Vars: map[string]string{"TOWLINE_BUCKET": s3.URL(bucket)},
 		Repositories: map[string]string{
 			"towline/towline@v1": here,
-			"actions/setup-node@49933ea5288caeca8642d1e84afbd3f7d6820020": parts.SetupNode(t),
+			"actions/setup-node@a0853c24544627f65ddf259abe73b1d18a591444": parts.SetupNode(t),
 		},
 		Secrets: map[string]string{
 			"TOWLINE_SIGNING_KEY": newKey(t).Reveal(), "AWS_ACCESS_KEY_ID": s3.AccessKey, "AWS_SECRET_ACCESS_KEY": s3.SecretKey,

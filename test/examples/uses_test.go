@@ -55,7 +55,7 @@ func TestActionsArePinned(t *testing.T) {
 	if seen < 30 {
 		t.Errorf("only %d uses were found", seen)
 	}
-	const commit = "11bd71901bbe5b1630ceea73d27597364c9af683"
+	const commit = "08c6903cd8c0fde910a37f88322edcfb5dd907a8"
 	for line, ok := range map[string]bool{
 		"actions/checkout@" + commit + " # v4.2.2": true, "actions/checkout@v4": false, "actions/checkout@" + commit: false,
 		"actions/checkout@" + commit + " # latest": false, "actions/checkout@" + commit[:7] + " # v4.2.2": false, "docker://alpine:3": false,

@@ -108,7 +108,7 @@ func (s *story) run(event string, inputs map[string]string) (parts.ActResult, pa
 		Dir: s.repo, Event: event, Workflow: "deploy.yml", Inputs: inputs, Vars: s.vars,
 		Repositories: map[string]string{
 			"towline/towline@v1": here,
-			"actions/setup-node@49933ea5288caeca8642d1e84afbd3f7d6820020": parts.SetupNode(s.t),
+			"actions/setup-node@a0853c24544627f65ddf259abe73b1d18a591444": parts.SetupNode(s.t),
 		},
 		Secrets: map[string]string{
 			"TOWLINE_SIGNING_KEY":   s.key.Reveal(),

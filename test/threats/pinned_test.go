@@ -41,8 +41,8 @@ func TestThirdPartyActionsArePinned(t *testing.T) {
 	for text, want := range map[string]int{
 		"- uses: actions/checkout@v4":                                                1,
 		"  uses: actions/checkout@main ":                                             1,
-		"- uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683 # v4.2.2": 0,
-		"- uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683":          1,
+		"- uses: actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8 # v5.0.0": 0,
+		"- uses: actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8":          1,
 		"- uses: \"actions/checkout@11bd719\"":                                       1,
 		"- uses: docker://alpine:3":                                                  1,
 		"- uses: ./local":                                                            0,
