@@ -30,12 +30,21 @@ import (
 	"github.com/towline/towline/internal/release"
 )
 
-// lastWords is what the report to GitHub may take. The runner kills ten seconds after it cancelled a run.
-func lastWords(ctx context.Context) time.Duration {
-	if ctx.Err() != nil {
-		return 3 * time.Second
+// lastWords is for the report to GitHub: half a minute, and from when ctx ends three seconds. The runner kills ten seconds after
+// it cancelled a run.
+func lastWords(ctx context.Context) (context.Context, context.CancelFunc) {
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(3 * time.Second):
+			cancel()
+		case <-after.Done():
+		}
+	})
+	return after, func() {
+		stop()
+		cancel()
 	}
-	return 30 * time.Second
 }
 
 var errTarget = errors.New("refused on pull_request_target: it gives this repository's secrets to code of strangers; " +
@@ -87,17 +96,18 @@ func Run(ctx context.Context, e Env) int {
 		err = nil
 	}
 	f.log.Phase("")
-	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords(ctx))
-	defer cancel()
-	f.hub.finish(after, r, err)
 	if errors.Is(err, bucket.ErrRole) {
 		f.explainRole(o.RoleARN)
 	}
 	f.annotate(o, r, err)
+	// What is on this machine first: GitHub may take its time, and a run that is cancelled has little.
 	f.outputs(r)
 	if o.Summary {
 		f.summarize(o, r, err)
 	}
+	after, cancel := lastWords(ctx)
+	f.hub.finish(after, r, err)
+	cancel()
 	f.log.Line(publish.ToneOf(r.Outcome), r.LastLine())
 	if f.temp != "" {
 		os.RemoveAll(f.temp)
@@ -247,9 +257,11 @@ func hint(err error) string {
 	case errors.Is(err, bucket.ErrRole):
 		return "the log above shows what the job's token says, and the trust policy of the role that would match it"
 	case errors.Is(err, bucket.ErrNoBucket):
-		return "create the bucket, or correct bucket, aws-region and endpoint-url"
+		return "create the bucket (of file:// the directory), or correct bucket, aws-region and endpoint-url"
 	case errors.Is(err, bucket.ErrUnreachable):
 		return "check endpoint-url and aws-region; a private store may need ca-bundle"
+	case errors.Is(err, artifact.ErrSource) && errors.Is(err, fs.ErrPermission):
+		return "the container of the action runs as root: is the file on a file system that root may not read?"
 	case errors.Is(err, artifact.ErrSource) && errors.Is(err, fs.ErrNotExist):
 		return "path is relative to the workspace: does the job check out and make it before this step?"
 	case errors.Is(err, context.Canceled):

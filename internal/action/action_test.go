@@ -72,7 +72,7 @@ func TestDeploy(t *testing.T) {
 		t.Errorf("a commit that nobody knows: got %+v", p.Release)
 	}
 	e = j.with("servers", server, "command", "rollback", "reason", "too sad", "path", "").run()
-	if e.code != 0 || e.outputs["outcome"] != "deployed" || e.outputs["version"] != sha || !strings.Contains(e.summary, "/compare/"+next+"..."+sha) {
+	if e.code != 0 || e.outputs["outcome"] != "deployed" || e.outputs["version"] != sha || !strings.Contains(e.summary, "/compare/"+sha+"..."+next) {
 		t.Errorf("rollback: got %d, %v\n%s", e.code, e.outputs, e.log)
 	}
 }

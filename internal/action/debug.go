@@ -18,7 +18,7 @@ func (f *face) debug(o publish.Options) {
 		case in.Secret:
 			f.log.Debug(fmt.Sprintf("input %s: given", in.Name))
 		default:
-			f.log.Debug(fmt.Sprintf("input %s: %s", in.Name, strings.Join(publish.Lines(value), "; ")))
+			f.log.Debug(fmt.Sprintf("input %s: %s", in.Name, strings.Join(strings.FieldsFunc(value, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")))
 		}
 	}
 	for _, key := range o.Keys {

@@ -18,7 +18,7 @@ func TestRunnerDebug(t *testing.T) {
 	j := newJob(t).with("bucket", s3.URL(s3.Bucket(t, "deploys")), "GITHUB_API_URL", hub.URL, "github-token", "a-token", "AWS_SECRET_ACCESS_KEY", s3.SecretKey,
 		"exclude", "**/*.map\n# no notes\nnotes", "RUNNER_DEBUG", "1")
 	e := j.run()
-	for _, want := range []string{"::debug::towline-action ", "::debug::input app: web\n", "::debug::input exclude: **/*.map; notes\n", "::debug::input signing-key: given\n",
+	for _, want := range []string{"::debug::towline-action ", "::debug::input app: web\n", "::debug::input exclude: **/*.map; # no notes; notes\n", "::debug::input signing-key: given\n",
 		"::debug::input github-token: given\n", "::debug::signs with " + j.key.Public().String(), "::debug::GITHUB_SHA: " + sha, "::debug::github method=GET path=/repos/acme/web/commits/",
 		"::debug::store method=PUT ", "path=/deploys/web/production/version.json", "status=200"} {
 		if !strings.Contains(e.log, want) {

@@ -35,11 +35,14 @@ func (h *hub) begin(ctx context.Context, r *publish.Result) {
 	if h.client == nil || mode == "off" {
 		return
 	}
+	// The release does not wait for a GitHub that hangs.
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
 	if mode == "auto" || mode == "adopt" {
 		id, found, err := h.client.Adopt(ctx, h.sha, r.Environment, h.runID)
 		switch {
 		case err != nil:
-			h.log.Warn(fmt.Sprintf("GitHub deployment: %v", err))
+			h.warn(err)
 			return
 		case found:
 			h.id = id
@@ -60,7 +63,7 @@ func (h *hub) begin(ctx context.Context, r *publish.Result) {
 		Payload:     map[string]string{"version": r.Version, "sha256": r.Artifact.SHA256},
 	})
 	if err != nil {
-		h.log.Warn(fmt.Sprintf("GitHub deployment: %v", err))
+		h.warn(err)
 		return
 	}
 	h.id = id
@@ -83,11 +86,10 @@ func (h *hub) finish(ctx context.Context, r *publish.Result, err error) {
 	if h.id == 0 {
 		return
 	}
-	if h.hush != nil {
-		if r.Cancelled { // there is no time for it
-			h.hush()
-		}
+	if h.hush != nil { // what is no news any more gets a moment, lest it come after what is
+		late := time.AfterFunc(time.Second, h.hush)
 		h.telling.Wait()
+		late.Stop()
 		h.hush()
 	}
 	state := "success"
@@ -116,7 +118,14 @@ func (h *hub) finish(ctx context.Context, r *publish.Result, err error) {
 
 func (h *hub) set(ctx context.Context, state, text string) {
 	err := h.client.SetStatus(ctx, h.id, github.Status{State: state, Description: text, LogURL: h.runURL, EnvironmentURL: h.options.EnvironmentURL})
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil {
+		h.warn(err)
+	}
+}
+
+// warn says what GitHub did not take. That a cancelled run could not say everything is no news.
+func (h *hub) warn(err error) {
+	if !errors.Is(err, context.Canceled) {
 		h.log.Warn(fmt.Sprintf("GitHub deployment: %v", err))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/towline/towline/internal/deployment"
@@ -142,10 +143,10 @@ func TestMissingIDToken(t *testing.T) {
 func TestAdviceNamesVerbsThatExist(t *testing.T) {
 	verbs := []string{"status", "logs", "resume", "recover"} // those of the command that advice speaks of
 	for _, o := range []deployment.Outcome{deployment.RolledBack, deployment.Broken, deployment.TimedOut, deployment.Held, deployment.Failed} {
-		for _, rest := range strings.Split(advice(o), "towline ")[1:] {
+		for _, rest := range strings.Split(advice(publish.ServerResult{Outcome: o}), "towline ")[1:] {
 			verb := strings.FieldsFunc(rest, func(r rune) bool { return r < 'a' || r > 'z' })[0]
 			if !slices.Contains(verbs, verb) {
-				t.Errorf("%s: %q names towline %s", o, advice(o), verb)
+				t.Errorf("%s: %q names towline %s", o, advice(publish.ServerResult{Outcome: o}), verb)
 			}
 		}
 	}
@@ -153,14 +154,25 @@ func TestAdviceNamesVerbsThatExist(t *testing.T) {
 
 // A run that was not cancelled has time for a slow answer of GitHub; a cancelled one is about to be killed.
 func TestTimeForLastWords(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	if got, want := lastWords(ctx), 30*time.Second; got != want {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	cancel()
-	if got, want := lastWords(ctx), 3*time.Second; got != want {
-		t.Errorf("cancelled: got %v, want %v", got, want)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		for name, tt := range map[string]struct{ at, want time.Duration }{
+			"not cancelled": {-1, 30 * time.Second}, "cancelled before": {0, 3 * time.Second}, "cancelled meanwhile": {5 * time.Second, 8 * time.Second},
+		} {
+			ctx, cancel := context.WithCancel(t.Context())
+			if tt.at >= 0 {
+				time.AfterFunc(tt.at, cancel)
+				synctest.Wait()
+			}
+			began := time.Now()
+			after, end := lastWords(ctx)
+			<-after.Done()
+			if got := time.Since(began); got != tt.want {
+				t.Errorf("%s: got %v, want %v", name, got, tt.want)
+			}
+			end()
+			cancel()
+		}
+	})
 }
 
 func TestMasksOnlyForARunner(t *testing.T) {

@@ -23,7 +23,7 @@ var outputs = []struct{ name, help string }{
 	{"outcome", "deployed, unchanged, rolled-back, failed, broken, held, timed-out, superseded, skipped, published or dry-run; over several servers the worst."},
 	{"version", "Release that was made, promoted or rolled back to."},
 	{"previous-version", "Release that the pointer named before; empty at the first."},
-	{"seq", "Sequence number of the pointer that was written; empty when none was."},
+	{"seq", "Sequence number of the pointer that was written, or with status of the one that is there; empty when there is none."},
 	{"artifact-key", "Key of the artifact in the bucket."},
 	{"artifact-sha256", "SHA-256 of the artifact, in hex."},
 	{"artifact-size", "Size of the artifact in bytes."},
@@ -82,22 +82,25 @@ func (f *face) blame(r *publish.Result) {
 			f.log.Error(fmt.Sprintf("and %d more servers", len(bad)-i), "")
 			return
 		}
-		f.log.Error(fmt.Sprintf("%s: %s: %s", cmp.Or(s.Name, s.URL), s.Outcome, cmp.Or(s.Reason, "no reason given")), advice(s.Outcome))
+		f.log.Error(fmt.Sprintf("%s: %s: %s", cmp.Or(s.Name, s.URL), s.Outcome, cmp.Or(s.Reason, "no reason given")), advice(s))
 	}
 }
 
-func advice(o deployment.Outcome) string {
-	switch o {
+func advice(s publish.ServerResult) string {
+	if s.Unknown {
+		return "what is live there is not known: towline status on the server says"
+	}
+	switch s.Outcome {
 	case deployment.RolledBack:
 		return "the previous release is live again; see what the app wrote last, mend it and push"
 	case deployment.Broken:
 		return "the previous release is not healthy either: look at the server now (towline status, towline logs)"
 	case deployment.TimedOut:
-		return "is the agent running (systemctl status towline-agent), may it reach the bucket (towline status on the server says), is wait-timeout long enough?"
+		return "is the agent running (systemctl status towline-agent), do the firewall and listen let the runner in, may the agent reach the bucket (towline status on the server says), is wait-timeout long enough?"
 	case deployment.Held:
 		return "a person holds this server: towline resume APP there lets it follow again"
 	case deployment.Failed:
-		return "nothing live was touched; towline status on the server says more"
+		return "what was live before it is live still, if there was anything; towline status on the server says more"
 	}
 	return ""
 }
@@ -106,7 +109,7 @@ func subject(o publish.Options) string {
 	if o.App == "" {
 		return ""
 	}
-	return fmt.Sprintf("cannot %s %s on %s: ", o.Command, o.App, o.Environment)
+	return fmt.Sprintf("cannot %s %s on %s: ", strings.Replace(string(o.Command), "rollback", "roll back", 1), o.App, o.Environment)
 }
 
 // explainRole prints what helps after a role was refused: the claims of the token, which is not shown itself, and a trust
@@ -179,7 +182,12 @@ func (f *face) summarize(o publish.Options, r *publish.Result, err error) {
 // summary is the page of the run.
 func (f *face) summary(o publish.Options, r *publish.Result, err error) string {
 	p := summary.Page{Result: r, Failed: err != nil, Advice: advice, Why: o.Reason}
-	if err != nil {
+	var usage *publish.UsageError
+	if errors.As(err, &usage) {
+		for _, problem := range usage.Problems {
+			p.Problems = append(p.Problems, fmt.Sprintf("input %s: %s", problem.Input, problem.Text))
+		}
+	} else if err != nil {
 		p.Fix = hint(err)
 	}
 	if f.env["GITHUB_SERVER_URL"] != "" && f.env["GITHUB_REPOSITORY"] != "" {

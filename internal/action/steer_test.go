@@ -45,7 +45,7 @@ func (j *job) steady(what string, e ended) {
 		"endgroup": regexp.MustCompile(`^$`),
 		"add-mask": regexp.MustCompile("^" + regexp.QuoteMeta(j.key.Reveal()) + "$"),
 		"error":    regexp.MustCompile(`^(web-[12]: (rolled-back|failed|timed-out|held): |cannot [a-z]+ web on production: |superseded: )`),
-		"warning":  regexp.MustCompile(`^(output |GitHub deployment: |promoted, and nobody is awaited|web-[12]: |left out )`),
+		"warning":  regexp.MustCompile(`^(output |GitHub deployment: |GitHub: |promoted, and nobody is awaited|web-[12]: |left out )`),
 		"notice":   regexp.MustCompile(`^(superseded|skipped): `),
 		"debug":    regexp.MustCompile(`.`),
 	}

@@ -2,7 +2,9 @@ package action
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -145,8 +147,8 @@ func (f *face) release(ctx context.Context, o publish.Options) release.Release {
 	}
 	if (r.Msg == "" || r.Date == "") && f.hub.client != nil && commitHash.MatchString(r.Hash) {
 		msg, date, err := f.hub.client.Commit(ctx, r.Hash)
-		if err != nil {
-			f.log.Debug(release.CleanText(err.Error(), 300))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.log.Warn("GitHub: the release is without its commit's message and date: " + release.CleanText(err.Error(), 300))
 		}
 		if r.Msg == "" {
 			r.Msg = msg

@@ -272,21 +272,21 @@ func (d *directory) unversioned(op, key string) error {
 
 func (d *directory) Check(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return d.fault("check bucket", "", err)
+		return d.fault("look", "", err)
 	}
-	root, err := d.root("check bucket", "")
+	root, err := d.root("look", "")
 	if err != nil {
 		return err
 	}
 	defer root.Close()
 	f, err := root.Open(".")
 	if err != nil {
-		return d.fault("check bucket", "", err)
+		return d.fault("look", "", err)
 	}
 	defer f.Close()
 	_, err = f.ReadDir(1)
 	if err == io.EOF {
 		err = nil
 	}
-	return d.fault("check bucket", "", err)
+	return d.fault("look", "", err)
 }

@@ -23,7 +23,7 @@ func TestNoCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantFault(t, b.Check(t.Context()), ErrNoCredentials, "check bucket in bucket app-bucket: no credentials found")
+	wantFault(t, b.Check(t.Context()), ErrNoCredentials, "look in bucket app-bucket: no credentials found")
 	if asked.Load() {
 		t.Error("instance metadata was asked for a store that is not AWS")
 	}
@@ -133,7 +133,7 @@ func TestRole(t *testing.T) {
 	denied = true
 	asked.Store(0)
 	err := open().Check(t.Context())
-	wantFault(t, err, fs.ErrPermission, "check bucket in bucket app-bucket: assume role "+arn+": AccessDenied: Not authorized")
+	wantFault(t, err, fs.ErrPermission, "look in bucket app-bucket: assume role "+arn+": AccessDenied: Not authorized")
 	wantFault(t, err, ErrRole, "assume role")
 	if asked.Load() != 1 {
 		t.Errorf("a refusal: got %d requests to STS, want 1", asked.Load())

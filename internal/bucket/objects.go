@@ -346,7 +346,7 @@ func (s *store) Check(ctx context.Context) error {
 		s.log.Info("these credentials may not list the whole bucket, as is right", "bucket", s.loc.name)
 		return nil
 	}
-	return s.fault(ctx, "check bucket", "", err)
+	return s.fault(ctx, "look", "", err)
 }
 
 // quoted gives an ETag in the one form that callers see.

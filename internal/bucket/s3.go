@@ -102,7 +102,7 @@ func openS3(ctx context.Context, loc location, o Options) (*store, error) {
 			"requests back; use https", "endpoint", s.loc.endpoint)
 	}
 	if s.loc.region == "" {
-		return nil, errors.New("no region: set region= in the URL, the region option, or AWS_REGION")
+		return nil, errors.New("no region: set region= in the URL, aws-region, or AWS_REGION")
 	}
 	return s, nil
 }

@@ -96,7 +96,7 @@ func TestS3Refusals(t *testing.T) {
 		_, replace := c.b.Replace(t.Context(), "k", nil, "")
 		upload := c.b.Upload(t.Context(), "k", strings.NewReader(strings.Repeat("x", 17<<20)), 17<<20, "", nil)
 		for op, err := range map[string]error{"get object k": get, "list objects k": list, "replace object k": replace, "upload object k": upload,
-			"create object k": c.b.Create(t.Context(), "k", nil, ""), "check bucket": c.b.Check(t.Context())} {
+			"create object k": c.b.Create(t.Context(), "k", nil, ""), "look": c.b.Check(t.Context())} {
 			if !errors.Is(err, c.want) || !strings.HasPrefix(err.Error(), op+" "+c.text) {
 				t.Errorf("%s: got error %v, want %q", c.what, err, op+" "+c.text)
 			}

@@ -95,7 +95,7 @@ func (in *inputs) run(ctx context.Context, asJSON, verbose bool) error {
 	if asJSON {
 		story = p.env.Stderr
 	}
-	on, err := p.painter()
+	on, err := p.painterFor(story)
 	if err != nil {
 		return err
 	}

@@ -182,6 +182,7 @@ func (in *inputs) usage(err error) error {
 			flag = variable
 		}
 		switch {
+		case p.Input != "signing-key":
 		case p.Missing && in.command == publish.Status:
 			text = "empty, and no --trusted-keys"
 			f.hint = "whose signatures count? --trusted-keys ed25519:… names the public key, TOWLINE_SIGNING_KEY holds the private one, --trust none asks for neither"

@@ -34,25 +34,28 @@ func (on painter) paint(color, s string) string {
 // outcome paints a text in the colour of an outcome.
 func (on painter) outcome(o deployment.Outcome, text string) string {
 	switch o {
-	case deployment.Deployed, deployment.Unchanged, deployment.Published:
+	case deployment.Deployed, deployment.Unchanged:
 		return on.paint(green, text)
 	case deployment.Failed, deployment.RolledBack, deployment.Broken, deployment.TimedOut:
 		return on.paint(red, text)
-	case deployment.Held, deployment.Superseded, deployment.Skipped, deployment.DryRun:
+	case deployment.Held, deployment.Superseded, deployment.Skipped, deployment.DryRun, deployment.Published:
 		return on.paint(yellow, text)
 	}
-	return on.paint(plain, text)
+	return on.paint(plain, text) // a word that is no outcome
 }
 
 // painter decides by --color, NO_COLOR and what standard output is.
-func (p *program) painter() (painter, error) {
+func (p *program) painter() (painter, error) { return p.painterFor(p.env.Stdout) }
+
+// painterFor is painter for what is written elsewhere.
+func (p *program) painterFor(w io.Writer) (painter, error) {
 	switch p.color {
 	case "always":
 		return true, nil
 	case "never":
 		return false, nil
 	case "auto":
-		return painter(p.env.Getenv("NO_COLOR") == "" && p.env.Getenv("TERM") != "dumb" && terminal(p.env.Stdout)), nil
+		return painter(p.env.Getenv("NO_COLOR") == "" && p.env.Getenv("TERM") != "dumb" && terminal(w)), nil
 	}
 	return false, usagef("--color %q: want auto, always or never", p.color)
 }

@@ -34,7 +34,7 @@ func TestRefusedRoleShowsClaimsAndPolicy(t *testing.T) {
 		"releases", "--app", "web", "--bucket", "s3://deploys?endpoint=http://127.0.0.1:1&region=x", "--trust", "none", "--role-to-assume", "arn:aws:iam::1:role/deploys"}})
 	text := errs.String()
 	for _, want := range []string{"  repository_id        4711\n", `"Federated": "arn:aws:iam::1:oidc-provider/token.actions.githubusercontent.com"`,
-		`:sub": "repo:acme/web:environment:\u0023#[error]boom"`, "towline: cannot list the releases: check bucket in bucket deploys: assume role", "hint: the role's trust policy"} {
+		`:sub": "repo:acme/web:environment:\u0023#[error]boom"`, "towline: cannot list the releases: look in bucket deploys: assume role", "hint: the role's trust policy"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("standard error does not say %q:\n%s", want, text)
 		}

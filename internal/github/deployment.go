@@ -94,7 +94,8 @@ func (c *Client) SetStatus(ctx context.Context, id int64, s Status) error {
 
 // Adopt finds the deployment that GitHub itself made for this run, because the job has an `environment:` line: of this
 // commit and environment, with a status whose log is of this run. One that we made is another app's or another step's of
-// the same run, and has its own end. found is false when there is none among the newest ten.
+// the same run, and has its own end; one that has ended is an earlier attempt's. found is false when there is none among the newest
+// ten, and when there are several, as of two jobs of a run with the same environment: which is this job's cannot be known.
 func (c *Client) Adopt(ctx context.Context, sha, environment, runID string) (id int64, found bool, err error) {
 	operation := fmt.Sprintf("find deployment of %s to %s", sha, environment)
 	deployments, _, err := c.api.Repositories.ListDeployments(ctx, c.owner, c.name, &github.DeploymentsListOptions{
@@ -103,6 +104,7 @@ func (c *Client) Adopt(ctx context.Context, sha, environment, runID string) (id 
 	if err != nil {
 		return 0, false, explain(operation, deployWrite, err)
 	}
+	matches := 0
 	for _, d := range deployments[:min(len(deployments), maxAdopt)] {
 		if marked(d.Payload).Tool == agent {
 			continue
@@ -111,14 +113,23 @@ func (c *Client) Adopt(ctx context.Context, sha, environment, runID string) (id 
 		if err != nil {
 			return 0, false, explain(operation, deployWrite, err)
 		}
+		if len(statuses) > 0 && slices.Contains(ended, statuses[0].GetState()) {
+			continue
+		}
 		if slices.ContainsFunc(statuses, func(s *github.DeploymentStatus) bool {
 			return ofRun(s.GetLogURL(), runID) || ofRun(s.GetTargetURL(), runID)
 		}) {
-			return d.GetID(), true, nil
+			id, matches = d.GetID(), matches+1
 		}
 	}
-	return 0, false, nil
+	if matches != 1 {
+		return 0, false, nil
+	}
+	return id, true, nil
 }
+
+// ended are the states after which nothing comes.
+var ended = []string{"success", "failure", "error", "inactive"}
 
 // ofRun reports whether address is a page of the run: …/actions/runs/<id>, or below it.
 func ofRun(address, runID string) bool {
@@ -142,25 +153,29 @@ func (c *Client) Deactivate(ctx context.Context, app, environment string, keep i
 	if err != nil {
 		return explain(operation, deployWrite, err)
 	}
+	var open []int64
 	looked := 0
 	for _, d := range deployments {
 		if d.GetID() >= keep || !ours(d.Payload, app) {
 			continue
 		}
 		if looked++; looked > maxDeactivate {
-			return nil
+			break
 		}
 		statuses, _, err := c.api.Repositories.ListDeploymentStatuses(ctx, c.owner, c.name, d.GetID(), &github.ListOptions{PerPage: 1})
 		if err != nil {
 			return explain(operation, deployWrite, err)
 		}
 		if len(statuses) > 0 && statuses[0].GetState() == "inactive" && strings.HasPrefix(statuses[0].GetDescription(), replacedBy) {
-			return nil // whoever replaced it has been through all that are older
+			break // whoever replaced it has been through all that are older
 		}
-		if len(statuses) > 0 && !slices.Contains(replaced, statuses[0].GetState()) {
-			continue
+		if len(statuses) == 0 || slices.Contains(replaced, statuses[0].GetState()) {
+			open = append(open, d.GetID())
 		}
-		if err := c.SetStatus(ctx, d.GetID(), Status{State: "inactive", Description: replacedBy + strconv.FormatInt(keep, 10)}); err != nil {
+	}
+	// The oldest first: where this ends half-way, what is left open is newer than what says that it was replaced.
+	for _, id := range slices.Backward(open) {
+		if err := c.SetStatus(ctx, id, Status{State: "inactive", Description: replacedBy + strconv.FormatInt(keep, 10)}); err != nil {
 			return err
 		}
 	}

@@ -93,6 +93,52 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// Which of two deployments of a run is this job's cannot be known; one that has ended is an earlier attempt's.
+func TestAdoptTakesNoneOfSeveral(t *testing.T) {
+	c, s, _ := start(t)
+	of := func(state string) int64 {
+		return s.AddDeployment(fakegithub.Deployment{SHA: left, Environment: "production"}, fakegithub.Status{State: state, LogURL: "https://github.com/acme/nodeapi/actions/runs/9/job/1"})
+	}
+	of("failure")
+	mine := of("in_progress")
+	if id, found, err := c.Adopt(t.Context(), left, "production", "9"); err != nil || !found || id != mine {
+		t.Errorf("beside one that has ended: got %d, %v, %v, want %d", id, found, err, mine)
+	}
+	of("in_progress")
+	if id, found, err := c.Adopt(t.Context(), left, "production", "9"); err != nil || found {
+		t.Errorf("two: got %d, %v, %v, want none", id, found, err)
+	}
+}
+
+// A call that stopped half-way has closed the oldest, so that the next one goes on where it ended.
+func TestDeactivateGoesOnWhereItEnded(t *testing.T) {
+	c, s, _ := start(t)
+	var ids []int64
+	for range 3 {
+		id, err := c.CreateDeployment(t.Context(), DeploymentRequest{App: "nodeapi", Ref: left, Environment: "production", Production: true})
+		if err == nil {
+			err = c.SetStatus(t.Context(), id, Status{State: "success"})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	state := func(id int64) string {
+		all := s.Statuses(id)
+		return all[len(all)-1].State
+	}
+	if err := c.SetStatus(t.Context(), ids[0], Status{State: "inactive", Description: replacedBy + "3"}); err != nil { // and then it was killed
+		t.Fatal(err)
+	}
+	if err := c.Deactivate(t.Context(), "nodeapi", "production", ids[2]); err != nil {
+		t.Fatal(err)
+	}
+	if state(ids[0]) != "inactive" || state(ids[1]) != "inactive" || state(ids[2]) != "success" {
+		t.Errorf("got %s, %s, %s, want inactive, inactive, success", state(ids[0]), state(ids[1]), state(ids[2]))
+	}
+}
+
 func TestDeactivate(t *testing.T) {
 	c, s, _ := start(t)
 	ctx := t.Context()

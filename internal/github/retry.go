@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +27,7 @@ const (
 type retry struct {
 	next  http.RoundTripper
 	log   *slog.Logger
+	dead  atomic.Bool // all tries of a call met no answer: the next calls do not wait for one again
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
 }
@@ -66,7 +68,8 @@ func (r *retry) RoundTrip(request *http.Request) (*http.Response, error) {
 				response = nil
 			}
 		}
-		if try == maxTries || request.Context().Err() != nil {
+		if try == maxTries || r.dead.Load() || request.Context().Err() != nil {
+			r.dead.Store(err != nil && request.Context().Err() == nil)
 			return response, err
 		}
 		wait, again := r.verdict(request, response, err)

@@ -72,8 +72,10 @@ func (r *run) wouldUpload(ctx context.Context, plan *Plan, p release.Pointer) er
 		r.Log.Quote(Plain, fmt.Sprintf("%10s", Bytes(f.Size)), clean(f.Path, 1024))
 	}
 	plan.Files = files[:min(len(files), maxFiles)]
-	_, err = r.Size(ctx, p.Artifact.Key)
+	size, err := r.Size(ctx, p.Artifact.Key)
 	switch {
+	case err == nil && size != p.Artifact.Size:
+		return otherSize(p.Artifact, size)
 	case err == nil:
 		r.Log.Line(Plain, "would upload nothing: the bucket has the same bytes")
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):

@@ -116,13 +116,17 @@ func (r *run) previous(ctx context.Context, at position) (release.Pointer, error
 		return release.Pointer{}, fmt.Errorf("%w: %s has no pointer with a history, so there is nothing before it", ErrUnknownRelease, r.Options.Environment)
 	}
 	var before release.Pointer
-	inside := true // the entry above this one names the current release
+	var others []string // the newest versions that the pointer has named, but for the present one
+	inside := true      // the entry above this one names the current release
 	for p, err := range r.entries(ctx, now.Seq) {
 		if errors.Is(err, release.ErrVerify) && before.Seq > 0 {
 			break // written before the keys were replaced; what it says does not count
 		}
 		if err != nil {
 			return before, err
+		}
+		if v := short(p.Release.Hash); p.Release.Hash != now.Release.Hash && len(others) < 5 && !slices.Contains(others, v) {
+			others = append(others, v)
 		}
 		switch {
 		case p.Release.Hash == now.Release.Hash && p.Artifact.SHA256 == now.Artifact.SHA256:
@@ -132,7 +136,11 @@ func (r *run) previous(ctx context.Context, at position) (release.Pointer, error
 		}
 	}
 	if before.Seq == 0 {
-		return before, fmt.Errorf("%w: %s is the first release of %s", ErrUnknownRelease, short(now.Release.Hash), r.Options.Environment)
+		text := fmt.Sprintf("%s was the first release of %s, so there is nothing before it", short(now.Release.Hash), r.Options.Environment)
+		if len(others) > 0 {
+			text += "; name the version to go to: " + strings.Join(others, ", ")
+		}
+		return before, fmt.Errorf("%w: %s", ErrUnknownRelease, text)
 	}
 	return before, nil
 }

@@ -66,7 +66,7 @@ func input(name string) Input {
 type Problem struct {
 	Input   string // name of the input
 	Text    string // names the value and the likely fix
-	Missing bool   // the input is empty and is a credential
+	Missing bool   // the input is empty, and is one that runs of forks do not get
 }
 
 // UsageError is everything wrong with the inputs: exit code 2, and nothing was written.

@@ -53,15 +53,18 @@ func (l *TextLog) Phase(name string) {
 }
 
 // Line implements Log.
-func (l *TextLog) Line(tone Tone, text string) { l.print("  %s", l.paint(tone, text)) }
+func (l *TextLog) Line(tone Tone, text string) { l.print("  %s", l.paint(tone, harmless(text))) }
 
 // Quote implements Log.
 func (l *TextLog) Quote(tone Tone, who, text string) {
-	l.print("  %s  %s", l.paint(Name, who), l.paint(tone, text))
+	l.print("  %s  %s", l.paint(Name, harmless(who)), l.paint(tone, harmless(text)))
 }
 
 // Warn implements Log.
-func (l *TextLog) Warn(text string) { l.print("%s %s", l.paint(Careful, "warning:"), text) }
+func (l *TextLog) Warn(text string) { l.print("%s %s", l.paint(Careful, "warning:"), harmless(text)) }
+
+// harmless takes from a text what a GitHub runner obeys anywhere in a line: this may be a step of a workflow.
+func harmless(text string) string { return strings.ReplaceAll(text, "##[", "## [") }
 
 // Debug implements Log.
 func (l *TextLog) Debug(text string) {
@@ -88,6 +91,7 @@ type meter struct {
 	total  int64 // bytes; 0 when unknown
 	told   time.Time
 	tenths int64
+	ended  bool
 }
 
 // newMeter starts a meter; end must be called.
@@ -116,7 +120,12 @@ func newMeter(log Log, what string, total int64) *meter {
 }
 
 // end stops the meter; nothing is said after it.
-func (m *meter) end() { m.stop() }
+func (m *meter) end() {
+	m.mu.Lock()
+	m.ended = true
+	m.mu.Unlock()
+	m.stop()
+}
 
 // at is told the bytes done so far, and the whole where that is known by now.
 func (m *meter) at(done, total int64) {
@@ -134,7 +143,7 @@ func (m *meter) say() {
 	if m.total > 0 {
 		tenths = m.done * 10 / m.total
 	}
-	if since < meterRests || since < meterEvery && tenths == m.tenths || m.done > 0 && m.done == m.total {
+	if m.ended || since < meterRests || since < meterEvery && tenths == m.tenths || m.done > 0 && m.done == m.total {
 		return
 	}
 	m.told, m.tenths = time.Now(), tenths

@@ -85,6 +85,18 @@ func TestTextLog(t *testing.T) {
 	}
 }
 
+// A runner obeys this anywhere in a line, and towline publish may be a step of a workflow.
+func TestTextLogSteersNobody(t *testing.T) {
+	var out strings.Builder
+	l := NewTextLog(&out, false, false)
+	l.Line(Plain, "x ##[error]boom")
+	l.Quote(Plain, "##[group]web", "| ##[add-mask]boom")
+	l.Warn("##[set-output name=a]boom")
+	if strings.Contains(out.String(), "##[") {
+		t.Errorf("got %q", out.String())
+	}
+}
+
 // Green is for nothing but what is proven.
 func TestToneOf(t *testing.T) {
 	for _, o := range []deployment.Outcome{deployment.Deployed, deployment.Unchanged, deployment.RolledBack, deployment.Failed, deployment.Broken, deployment.Superseded,

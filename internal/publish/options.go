@@ -93,7 +93,8 @@ func Parse(get func(name string) string) (Options, error) {
 	makes := o.Command == Deploy || o.Command == Publish
 	for _, name := range []string{"app", "bucket", "path"} {
 		if r.text(name) == "" && (name != "path" || makes) {
-			r.bad(name, "required: %s", lowerFirst(input(name).Help))
+			// The bucket often comes from a variable of the repository, which runs of forks do not get.
+			r.problems = append(r.problems, Problem{Input: name, Missing: name == "bucket", Text: "required: " + lowerFirst(input(name).Help)})
 		}
 	}
 	o.Prefix = cmp.Or(o.Prefix, o.App)
@@ -218,10 +219,20 @@ func (r *reader) names(name string) []string {
 	return slices.Compact(list)
 }
 
+const maxURL = 2048 // bytes
+
 func (r *reader) web(name string) string {
 	v := r.text(name)
-	if u, err := url.Parse(v); v != "" && (err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "") {
+	if v == "" {
+		return v
+	}
+	switch u, err := url.Parse(v); {
+	case len(v) > maxURL:
+		r.bad(name, "%d bytes, at most %d", len(v), maxURL)
+	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "":
 		r.bad(name, "%q: want an address such as https://example.com", v)
+	case u.User != nil:
+		r.bad(name, "an address with a name and a password in it would be shown to everybody")
 	}
 	return v
 }

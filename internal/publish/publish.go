@@ -18,6 +18,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/towline/towline/internal/deployment"
@@ -131,6 +132,9 @@ func (r *run) deploy(ctx context.Context) error {
 		if at, err = r.look(ctx); err != nil {
 			return err
 		}
+		if err := r.mayUnsign(at); err != nil {
+			return err
+		}
 		if r.behind(ctx, at) {
 			return r.superseded(at.pointer)
 		}
@@ -164,6 +168,9 @@ func (r *run) promoteRelease(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.mayUnsign(at); err != nil {
+		return err
+	}
 	m, err := r.find(ctx, at)
 	if err != nil {
 		return err
@@ -182,13 +189,24 @@ func (r *run) promoteRelease(ctx context.Context) error {
 		kind = release.KindRollback
 	}
 	r.result.Version, r.result.Message, r.result.Artifact = m.Release.Hash, m.Release.Msg, m.Artifact
-	r.Log.Line(Plain, fmt.Sprintf("%s to %s of %s", kind, short(m.Release.Hash), m.Release.Date))
+	r.Log.Line(Plain, fmt.Sprintf("%s to %s of %s", strings.Replace(string(kind), "rollback", "roll back", 1), short(m.Release.Hash), m.Release.Date))
 	r.message(m.Release.Msg)
 	draft := release.Pointer{Kind: kind, Release: m.Release, Artifact: m.Artifact}
 	if r.Options.DryRun {
 		return r.dryRun(ctx, at, draft)
 	}
 	return r.move(ctx, draft)
+}
+
+// errUnsigns says that a pointer without signatures would follow one with.
+var errUnsigns = errors.New("it is signed, and trust is none: no server and no publisher that asks for signatures would go on from an unsigned one")
+
+// mayUnsign refuses to put a pointer without signatures over one that has some: by a slip, everything after it would stop.
+func (r *run) mayUnsign(at position) error {
+	if r.Options.DryRun || !r.Options.Trust.None() || !at.pointer.Signed() && !at.top.Signed() {
+		return nil
+	}
+	return fmt.Errorf("%s: %w: %w", release.PointerKey(r.Options.Prefix, r.Options.Environment), release.ErrVerify, errUnsigns)
 }
 
 // move writes the pointer, rings the servers and waits for them.
@@ -211,6 +229,8 @@ func (r *run) move(ctx context.Context, draft release.Pointer) error {
 // cancelled says how far a run came that was told to end.
 func (r *run) cancelled() string {
 	switch {
+	case r.Options.Command == Status:
+		return "cancelled"
 	case r.result.Moved:
 		return fmt.Sprintf("cancelled after the pointer was moved to seq %d: the servers follow it by themselves", r.result.Seq)
 	case r.result.Seq > 0:

@@ -77,6 +77,7 @@ func judgeEvent(e deployment.Event, seq uint64, hash string) (s ServerResult, ok
 	case e.Seq < seq && e.Outcome != deployment.Held:
 		return s, false
 	case healthy(e.Outcome) && e.Hash != hash:
+		s.Unknown = true
 		s.Outcome, s.Reason = deployment.Failed, fmt.Sprintf("it says %s of release %q, not of %s", e.Outcome, e.Hash, hash)
 	}
 	return s, true
@@ -97,6 +98,7 @@ func judgeReceipt(c deployment.Receipt, seq uint64, hash string) (s ServerResult
 			s.Log = d.Events[n-1].Log
 		}
 		if healthy(d.Outcome) && (d.Hash != hash || c.Live.Hash != hash) {
+			s.Unknown = true
 			s.Outcome, s.Reason = deployment.Failed, fmt.Sprintf("it said %s, and now release %q is live", d.Outcome, c.Live.Hash)
 		}
 	case c.Pointer.Seq > seq || d != nil && d.Seq > seq:
@@ -117,7 +119,7 @@ func judgeReceipt(c deployment.Receipt, seq uint64, hash string) (s ServerResult
 // newer than seq, no server that follows this bucket can be ahead of us.
 func believe(s ServerResult, seq, top uint64) ServerResult {
 	if s.Outcome == deployment.Superseded && top <= seq {
-		s.Outcome = deployment.Failed
+		s.Outcome, s.Unknown = deployment.Failed, true
 		s.Reason = fmt.Sprintf("it follows seq %d, which this bucket does not have; see towline recover on that server", s.follows)
 		if s.follows <= seq {
 			s.Reason = fmt.Sprintf("it says superseded, and this bucket has nothing newer than seq %d", seq)
@@ -132,9 +134,10 @@ func (r *run) checked(ctx context.Context, s ServerResult, seq uint64) ServerRes
 		return s
 	}
 	quiet := &run{Parts: r.Parts, want: r.want}
-	quiet.Log = NewTextLog(io.Discard, false, false) // the run's own belongs to another goroutine
+	quiet.Log = NewTextLog(io.Discard, false, false) // what it looks up is no part of the story
 	at, err := quiet.look(ctx)
 	if err != nil {
+		s.Unknown = true
 		s.Outcome, s.Reason = deployment.Failed, release.CleanText(fmt.Sprintf("it says that it follows seq %d, which cannot be looked up: %v", s.follows, err), maxReason)
 		return s
 	}

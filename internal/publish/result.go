@@ -67,7 +67,8 @@ type ServerResult struct {
 	Pulled int64        `json:"pulled_bytes"` // over the network
 	Steps  []StepResult `json:"steps,omitempty"`
 
-	Log []string `json:"-"` // last lines of the unit's journal, cleaned
+	Log     []string `json:"-"` // last lines of the unit's journal, cleaned
+	Unknown bool     `json:"-"` // the outcome is our guess: what is live there was not heard
 
 	follows uint64 // the highest seq that it speaks of
 }
@@ -112,15 +113,14 @@ func (r *Result) Report() string {
 		text = marshal(c)
 	}
 	for limit := 200; len(text) > MaxReport && limit > 0; limit -= 100 {
-		c.Truncated, c.Status = true, nil
+		c.Truncated, c.Status, c.Warnings = true, nil, nil
 		for i := range c.Servers {
 			c.Servers[i].Reason = release.CleanText(c.Servers[i].Reason, limit-100)
 		}
 		text = marshal(c)
 	}
-	for len(text) > MaxReport {
+	for len(text) > MaxReport && len(c.Servers) > 0 {
 		c.Servers = c.Servers[:len(c.Servers)/2]
-		c.Warnings = nil
 		text = marshal(c)
 	}
 	return text
@@ -157,6 +157,10 @@ func Hint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return "let these credentials list the bucket, and read and write below the app's prefix"
+	case errors.Is(err, errUnsigns):
+		return "pass signing-key; to give signatures up on purpose, change every server first, then delete version.json and history of this environment"
+	case errors.Is(err, release.ErrUnsigned):
+		return "somebody has published with trust: none; delete that object, or find out who can write to the bucket"
 	case errors.Is(err, release.ErrVerify):
 		return "if it was signed by a key now replaced, add that public key to trusted-keys; if nobody of yours wrote it, find out who can write to the bucket"
 	case errors.Is(err, ErrAmbiguous):
@@ -177,14 +181,20 @@ func (r *Result) LastLine() string {
 	if r.Seq > 0 {
 		text += fmt.Sprintf(", seq %d", r.Seq)
 	}
-	if n := len(r.Servers); n > 0 {
-		good := 0
-		for _, s := range r.Servers {
-			if healthy(s.Outcome) {
-				good++
-			}
+	if r.Command == Publish && r.Outcome == deployment.Published {
+		text = fmt.Sprintf("%s: %s is in the bucket; no pointer was moved", r.Outcome, name)
+	}
+	good, awaited := 0, 0
+	for _, s := range r.Servers {
+		if healthy(s.Outcome) {
+			good++
 		}
-		text += fmt.Sprintf(", %d of %d servers live and healthy", good, n)
+		if s.Outcome != deployment.Published {
+			awaited++
+		}
+	}
+	if awaited > 0 {
+		text += fmt.Sprintf(", %d of %d servers live and healthy", good, awaited)
 	}
 	return text + ", in " + Took(r.Took)
 }

@@ -32,6 +32,23 @@ func TestReportStaysSmall(t *testing.T) {
 	}
 }
 
+// Whatever makes a report long, it comes to an end.
+func TestReportOfLongTexts(t *testing.T) {
+	r := whole()
+	r.URL, r.Servers = "https://web.example/"+strings.Repeat("x", 60<<10), r.Servers[:1]
+	for range 500 {
+		r.Warnings = append(r.Warnings, strings.Repeat("careful", 20))
+	}
+	if text := r.Report(); !strings.Contains(text, `"truncated":true`) {
+		t.Errorf("got %d bytes, not truncated", len(text))
+	}
+	r.URL = ""
+	var back Result
+	if err := json.Unmarshal([]byte(r.Report()), &back); err != nil || len(back.Servers) != 1 {
+		t.Errorf("warnings: got %d servers, %v, want the server kept and the warnings left out", len(back.Servers), err)
+	}
+}
+
 // whole is a result in which every field says something.
 func whole() *Result {
 	sum := strings.Repeat("a", 64)

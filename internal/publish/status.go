@@ -63,6 +63,9 @@ func (r *run) status(ctx context.Context) error {
 				}
 			}
 		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("read receipts: %w", context.Cause(ctx))
+		}
 		r.Log.Quote(ToneOf(s.Outcome), name, line)
 		r.result.Servers = append(r.result.Servers, s)
 		outcomes = append(outcomes, s.Outcome)
@@ -104,7 +107,7 @@ func (r *run) standing(ctx context.Context, name string, at position) (ServerRes
 		// Without leave to list the whole bucket, what is absent looks forbidden.
 		return ServerResult{Name: name, Outcome: deployment.TimedOut, Reason: "no receipt, or no leave to read it"}, nil
 	case err != nil:
-		return ServerResult{Name: name, Outcome: deployment.Failed, Reason: release.CleanText(err.Error(), 300)}, nil
+		return ServerResult{Name: name, Outcome: deployment.Failed, Unknown: true, Reason: release.CleanText(err.Error(), 300)}, nil
 	}
 	p := at.pointer.Pointer()
 	s, known := judgeReceipt(c, p.Seq, p.Release.Hash)

@@ -64,13 +64,15 @@ func steps(events []deployment.Event, moved, took int64) []StepResult {
 		out = append(out, s)
 	}
 	span := max(0, last.Sub(first).Milliseconds())
-	shift := moved + max(0, took-span)
 	for i := range out {
 		s := &out[i]
 		if s.State == deployment.Started && i == len(out)-1 {
 			s.TookMS = max(0, span-s.StartMS)
 		}
-		s.StartMS, s.TookMS = min(s.StartMS, took)+shift, min(s.TookMS, took) // whatever a server says
+		// Whatever a server says, it was between the move and the last event that was heard.
+		s.StartMS = min(s.StartMS+max(0, took-span), took)
+		s.TookMS = min(s.TookMS, took-s.StartMS)
+		s.StartMS += moved
 	}
 	return out
 }

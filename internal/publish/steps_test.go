@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -61,7 +62,7 @@ func TestStepsOfALiar(t *testing.T) {
 		t.Errorf("got %d steps, want %d", len(got), maxSteps)
 	}
 	for _, s := range got {
-		if !slices.Contains(stepNames, s.Step) || !slices.Contains(stepStates, s.State) || s.StartMS < 5000 || s.StartMS > 7000 || s.TookMS < 0 || s.TookMS > 1000 || s.Bytes < 0 {
+		if !slices.Contains(stepNames, s.Step) || !slices.Contains(stepStates, s.State) || s.StartMS < 5000 || s.TookMS < 0 || s.StartMS+s.TookMS > 6000 || s.Bytes < 0 {
 			t.Errorf("got %+v", s)
 		}
 	}
@@ -76,7 +77,7 @@ func TestStepsOfAReceipt(t *testing.T) {
 		s := newSite(t).with("expect-servers", "web-1")
 		c := receipt(t, 1, commit(1), deployment.Deployed)
 		fetched := at(100, deployment.Fetch, deployment.Done, 100)
-		fetched.N, fetched.Bytes = 1, 77
+		fetched.N, fetched.Seq, fetched.Bytes = 1, 1, 77
 		c.Deployment.Events = []deployment.Event{fetched}
 		s.leave(time.Second, c)
 		r := s.must(commit(1))
@@ -104,6 +105,29 @@ func TestServersStandInAColumn(t *testing.T) {
 		}
 		if len(heard) != 1 || heard[0] != "a" && heard[0] != "longer" {
 			t.Errorf("heard: got %q, want one of them, once", heard)
+		}
+	})
+}
+
+// Steps are drawn where they were heard, also on a server of which nothing more was heard until the time was up; and why its
+// stream ended is said at the end, where a person looks.
+func TestSilenceIsNoStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t).with("servers", "web-1="+one, "wait-timeout", "5m")
+		fetched := at(0, deployment.Fetch, deployment.Done, 100)
+		fetched.Seq, fetched.Hash = 1, commit(1)
+		s.ping = agents{one: func(ctx context.Context, on func(deployment.Event)) error {
+			fetched.N, fetched.Deployment = 1, "d1"
+			on(fetched)
+			return errors.New("ping: connection reset (is towline-agent running there?)")
+		}}
+		r := s.must(commit(1))
+		got := r.Servers[0]
+		if got.Outcome != deployment.TimedOut || len(got.Steps) != 1 || got.Steps[0].StartMS > 1000 || got.Steps[0].TookMS > 100 {
+			t.Errorf("got %+v", got)
+		}
+		if !strings.Contains(got.Reason, "; ping: ping: connection reset (is towline-agent running there?)") {
+			t.Errorf("reason: got %q", got.Reason)
 		}
 	})
 }

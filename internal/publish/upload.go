@@ -102,10 +102,15 @@ func (r *run) uploadArtifact(ctx context.Context, file *os.File, a release.Artif
 		return err
 	}
 	if size != a.Size {
-		return fmt.Errorf("%s: %w: %d bytes lie there, want %d", a.Key, release.ErrVerify, size, a.Size)
+		return otherSize(a, size)
 	}
 	r.Log.Line(Plain, a.Key+": nothing to upload, the bucket has the same bytes")
 	return nil
+}
+
+// otherSize says that what lies at the artifact's key is not the artifact.
+func otherSize(a release.Artifact, size int64) error {
+	return fmt.Errorf("%s: %w: %d bytes lie there, want %d", a.Key, release.ErrVerify, size, a.Size)
 }
 
 // manifest reads and verifies one release object. What it says is signed again, by all of our keys, so that one of them

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,8 @@ type watch struct {
 	told    time.Time     // of the last progress line
 	held    string        // its receipt says so
 	events  []deployment.Event
+	heard   time.Time      // when the last of them came
+	ping    string         // why its stream ended without a last word
 	log     []string       // printed last
 	printed map[string]int // deployment -> highest n printed
 }
@@ -39,6 +42,7 @@ type word struct {
 	w      *watch
 	event  *deployment.Event
 	note   string        // a line for the log
+	ping   string        // why its stream ended without a last word
 	seen   string        // what it does now
 	held   string        // why it is held
 	result *ServerResult // the last word
@@ -177,7 +181,8 @@ func (r *run) watch(ctx context.Context, w *watch, file []byte, tell func(word))
 			tell(word{broken: err})
 			return
 		}
-		tell(word{note: release.CleanText(err.Error(), 300) + "; its receipt is awaited instead", seen: "its receipt is awaited"})
+		failed := release.CleanText(err.Error(), 300)
+		tell(word{note: failed + "; its receipt is awaited instead", seen: "its receipt is awaited", ping: failed})
 	}
 	r.poll(ctx, w.Name, seq, hash, tell)
 }
@@ -249,10 +254,10 @@ func (r *run) hear(ctx context.Context, watches []*watch, words <-chan word, mov
 			w := x.w
 			switch {
 			case x.event != nil:
-				if !heard && r.Heard != nil {
+				if !heard && r.Heard != nil && x.event.Seq == r.result.Seq {
 					r.Heard(ctx, strings.TrimSpace(w.label))
 				}
-				heard = true
+				heard = heard || x.event.Seq == r.result.Seq
 				r.tell(w, *x.event)
 			case x.result != nil:
 				x.result.TookMS = time.Since(moved).Milliseconds()
@@ -260,7 +265,7 @@ func (r *run) hear(ctx context.Context, watches []*watch, words <-chan word, mov
 				open--
 				r.Log.Quote(ToneOf(w.result.Outcome), w.label, verdict(*w.result))
 			case x.broken != nil:
-				w.result = &ServerResult{Outcome: deployment.Failed, Reason: release.CleanText(x.broken.Error(), 300), TookMS: time.Since(moved).Milliseconds()}
+				w.result = &ServerResult{Outcome: deployment.Failed, Unknown: true, Reason: release.CleanText(x.broken.Error(), 300), TookMS: time.Since(moved).Milliseconds()}
 				if strings.HasPrefix(w.URL, "http://") && errors.Is(x.broken, errors.ErrUnsupported) {
 					// Over http:// there is nothing to hear; with a name its receipt would be awaited.
 					w.result.Outcome, w.result.Reason = deployment.Published, "pinged; without a name its receipt cannot be awaited"
@@ -268,7 +273,7 @@ func (r *run) hear(ctx context.Context, watches []*watch, words <-chan word, mov
 				open--
 				r.Log.Quote(ToneOf(w.result.Outcome), w.label, verdict(*w.result))
 			default:
-				w.last, w.held = x.seen, x.held
+				w.last, w.held, w.ping = x.seen, x.held, cmp.Or(x.ping, w.ping)
 				r.Log.Quote(Faint, w.label, x.note)
 			}
 		case <-heartbeat.C:
@@ -282,6 +287,9 @@ func (r *run) hear(ctx context.Context, watches []*watch, words <-chan word, mov
 					Reason: fmt.Sprintf("no last word within %s; last seen: %s", Took(r.Options.WaitTimeout), w.state())}
 				if errors.Is(ctx.Err(), context.Canceled) { // by whoever called, not by our own limit
 					s.Reason = "interrupted; last seen: " + w.state()
+				}
+				if w.ping != "" {
+					s.Reason += "; ping: " + w.ping
 				}
 				if w.held != "" {
 					s.Outcome, s.Reason = deployment.Held, w.held
@@ -311,8 +319,8 @@ func (r *run) tell(w *watch, e deployment.Event) {
 		return
 	}
 	w.told = time.Now()
-	if e.State != deployment.Progress && len(w.events) < maxEvents {
-		w.events = append(w.events, e)
+	if e.Seq == r.result.Seq && e.State != deployment.Progress && len(w.events) < maxEvents {
+		w.events, w.heard = append(w.events, e), time.Now()
 	}
 	if !e.Terminal() {
 		r.Log.Quote(eventTone(e), w.label, eventLine(e))
@@ -389,7 +397,7 @@ func (r *run) conclude(watches []*watch, moved time.Time) {
 	for _, w := range watches {
 		s := *w.result
 		s.Name, s.URL = w.Name, w.URL
-		s.Steps, s.Pulled = steps(w.events, moved.Sub(r.start).Milliseconds(), s.TookMS), pulled(w.events)
+		s.Steps, s.Pulled = steps(w.events, moved.Sub(r.start).Milliseconds(), w.heard.Sub(moved).Milliseconds()), pulled(w.events)
 		r.result.Servers = append(r.result.Servers, s)
 		outcomes = append(outcomes, s.Outcome)
 		unproven = unproven || s.Outcome == deployment.Published

@@ -31,6 +31,9 @@ type Trust struct {
 	none      bool
 }
 
+// ErrUnsigned says that an envelope has no signature at all, as where trust is none.
+var ErrUnsigned = errors.New("it has no signature")
+
 // NewTrust demands signatures by at least threshold distinct keys out of keys.
 func NewTrust(keys []PublicKey, threshold int) (Trust, error) {
 	distinct := slices.Clone(keys)
@@ -78,8 +81,12 @@ type Verified struct {
 	digest  string
 	plain   bool
 	signers []string
+	signed  bool
 	valid   bool
 }
+
+// Signed reports whether the envelope has signatures at all, also where nobody asked for them.
+func (v Verified) Signed() bool { return v.signed }
 
 // Valid reports whether v came out of Trust.Pointer.
 func (v Verified) Valid() bool { return v.valid }
@@ -157,7 +164,7 @@ func (t Trust) pointer(file []byte, w Want) (Verified, error) {
 	if want := ArtifactKey(w.Prefix, p.Release.Hash, p.Artifact.SHA256, p.Artifact.Format); p.Artifact.Key != want {
 		return Verified{}, fmt.Errorf("it names artifact %q, want %q", p.Artifact.Key, want)
 	}
-	return Verified{pointer: p, digest: digest(payload), signers: signers, valid: true}, nil
+	return Verified{pointer: p, digest: digest(payload), signers: signers, signed: len(look.Envelope.Signatures) > 0, valid: true}, nil
 }
 
 // Manifest verifies the bytes of a release object. Every refusal wraps ErrVerify.
@@ -237,6 +244,9 @@ func (t Trust) open(e Envelope, payloadType string) (payload []byte, signers []s
 			signers = append(signers, k.ID())
 		}
 	}
+	if len(e.Signatures) == 0 {
+		return nil, nil, fmt.Errorf("signed by 0 of the trusted keys, want %d; %w", t.threshold, ErrUnsigned)
+	}
 	if len(signers) < t.threshold {
 		return nil, nil, fmt.Errorf("signed by %d of the trusted keys, want %d%s", len(signers), t.threshold, otherSigners(e))
 	}
@@ -261,9 +271,6 @@ func decodeBase64(s string) ([]byte, error) {
 
 // otherSigners names who did sign, for the person who has to find out why it was not enough.
 func otherSigners(e Envelope) string {
-	if len(e.Signatures) == 0 {
-		return "; it has no signature"
-	}
 	text := "; it names key"
 	for _, s := range e.Signatures {
 		text += " " + CleanText(s.KeyID, 16)

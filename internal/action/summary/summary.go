@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"html"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,17 +33,20 @@ const (
 	maxListing  = 6 << 10
 )
 
-// maxText bounds a text, in runes.
-const maxText = 500
+const (
+	maxText     = 500 // runes of a text
+	maxProblems = 10
+)
 
 // Page is what a summary is made of.
 type Page struct {
 	Result     *publish.Result
-	Failed     bool                            // the run ended with an error
-	Fix        string                          // against that error; empty when nothing general helps
-	Advice     func(deployment.Outcome) string // what helps on a server that ended so
-	Why        string                          // the reason that a person gave
-	Repository string                          // https://github.com/owner/name; empty: no links
+	Failed     bool                              // the run ended with an error
+	Fix        string                            // against that error; empty when nothing general helps
+	Problems   []string                          // with the inputs, in place of the reason
+	Advice     func(publish.ServerResult) string // what helps on a server that ended so
+	Why        string                            // the reason that a person gave
+	Repository string                            // https://github.com/owner/name; empty: no links
 }
 
 // Markdown is the page.
@@ -50,9 +54,13 @@ func (p Page) Markdown() string {
 	r := p.Result
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %s %s: %s on %s\n\n", p.sign(), r.Outcome, cmp.Or(called(r.App), "Towline"), cmp.Or(called(r.Environment), "no environment"))
-	if text := p.lead(); text != "" {
-		b.WriteString(text + "\n\n")
+	for _, problem := range p.Problems[:min(len(p.Problems), maxProblems)] {
+		fmt.Fprintf(&b, "- %s\n", quoted(problem, false))
 	}
+	if text := p.lead(); text != "" && len(p.Problems) == 0 {
+		b.WriteString(text + "\n")
+	}
+	b.WriteString("\n")
 	if p.Failed && p.Fix != "" {
 		fmt.Fprintf(&b, "**Fix:** %s\n\n", p.Fix)
 	}
@@ -120,20 +128,21 @@ func (p Page) failures(b *strings.Builder) {
 		}
 	}
 	for _, s := range bad {
-		text := p.failure(s, len(bad) == 1)
+		text := p.failure(s)
 		if b.Len()+len(text) > limit {
 			left++
 			continue
 		}
 		b.WriteString(text)
+		b.WriteString(p.lastLines(s, limit-b.Len(), len(bad) == 1))
 	}
 	if left > 0 {
 		fmt.Fprintf(b, "The causes of %s more are left out here; the log has them.\n\n", publish.Count(int64(left), "server", "servers"))
 	}
 }
 
-// failure is one server. What the app of the only one wrote last is to be seen at once.
-func (p Page) failure(s publish.ServerResult, alone bool) string {
+// failure is why one server did not end well.
+func (p Page) failure(s publish.ServerResult) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "#### %s %s: %s\n\n**Cause:** %s\n\n", sign(s.Outcome), called(name(s)), s.Outcome, cmp.Or(quoted(s.Reason, false), "it gave no reason"))
 	for _, step := range s.Steps {
@@ -143,14 +152,28 @@ func (p Page) failure(s publish.ServerResult, alone bool) string {
 		}
 	}
 	if p.Advice != nil {
-		if fix := p.Advice(s.Outcome); fix != "" {
+		if fix := p.Advice(s); fix != "" {
 			fmt.Fprintf(&b, "**Fix:** %s\n\n", fix)
 		}
 	}
-	if n := len(s.Log); n > 0 {
-		b.WriteString(fold(fmt.Sprintf("Last %s of the app on %s", publish.Count(int64(n), "line", "lines"), name(s)), preformatted(s.Log), alone))
-	}
 	return b.String()
+}
+
+// lastLines are as many of the app's last lines as room, in bytes, is left for.
+func (p Page) lastLines(s publish.ServerResult, room int, open bool) string {
+	room -= 200 // for the fold
+	var lines []string
+	for _, line := range slices.Backward(s.Log) {
+		text := preformatted([]string{line})
+		if room -= len(text); room < 0 {
+			break
+		}
+		lines = append([]string{text}, lines...)
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	return fold(fmt.Sprintf("Last %s of the app on %s", publish.Count(int64(len(lines)), "line", "lines"), name(s)), strings.Join(lines, ""), open)
 }
 
 // columns are the steps that have a column of their own where a server took them.
@@ -203,7 +226,9 @@ func (p Page) servers(b *strings.Builder) {
 			}
 			cells = append(cells, text)
 		}
-		if timed {
+		if timed && s.Outcome == deployment.Published { // nobody asked
+			cells = append(cells, "–")
+		} else if timed {
 			cells = append(cells, unbroken(millis(s.TookMS)))
 		}
 		text := row(cells)
@@ -243,7 +268,7 @@ func (p Page) facts(b *strings.Builder) {
 	if r.Version != "" {
 		row("Release", strings.TrimSpace(p.commit(r.Version)+" "+quoted(r.Message, true)))
 	}
-	row("Before", p.compare(r.Previous, r.Version))
+	row("Before", p.compare(r))
 	if r.Command != publish.Deploy || p.Why != "" {
 		row("Command", strings.TrimSuffix(string(r.Command)+": "+quoted(p.Why, true), ": "))
 	}
@@ -378,8 +403,14 @@ func (p Page) commit(version string) string {
 	return fmt.Sprintf("[%s](%s/commit/%s)", text, p.Repository, version)
 }
 
-func (p Page) compare(from, to string) string {
-	link := p.commit(from)
+// compare links to what lies between the release and the one before. GitHub shows what the second of two commits has and the
+// first has not, so that after going back they change places.
+func (p Page) compare(r *publish.Result) string {
+	from, to := r.Previous, r.Version
+	if r.Command == publish.Rollback {
+		from, to = to, from
+	}
+	link := p.commit(r.Previous)
 	if p.Repository != "" && from != to && commitHash.MatchString(from) && commitHash.MatchString(to) {
 		link += fmt.Sprintf(" ([what changed](%s/compare/%s...%s))", p.Repository, from, to)
 	}

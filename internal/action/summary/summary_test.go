@@ -54,8 +54,8 @@ func rolledBack() *publish.Result {
 	return r
 }
 
-func advice(o deployment.Outcome) string {
-	if o == deployment.RolledBack {
+func advice(s publish.ServerResult) string {
+	if s.Outcome == deployment.RolledBack {
 		return "the previous release is live again; mend it and push"
 	}
 	return ""
@@ -77,6 +77,8 @@ func pages() map[string]Page {
 	}
 	back := result()
 	back.Command, back.Version, back.Previous, back.Message, back.Servers = publish.Rollback, before, hash, "Say hello", back.Servers[:1]
+	back.Servers[0].Hash = before
+	back.Phases = []publish.Phase{{Name: "Find the release", TookMS: 1460}, back.Phases[2], back.Phases[3]}
 	return map[string]Page{
 		"deployed":    {Result: result(), Repository: repository},
 		"rolled-back": {Result: rolledBack(), Repository: repository, Advice: advice},
@@ -85,7 +87,26 @@ func pages() map[string]Page {
 		"dry-run":     {Result: dry, Repository: repository},
 		"refused": {Failed: true, Fix: "create the bucket, or correct bucket, aws-region and endpoint-url", Result: &publish.Result{Command: publish.Deploy, App: "nodeapi",
 			Environment: "production", Outcome: deployment.Failed, Reason: "bucket my-deploys: there is no such bucket", Took: 90 * time.Millisecond}},
-		"inputs": {Failed: true, Result: &publish.Result{Outcome: deployment.Failed, Reason: "input app: required"}},
+		"inputs": {Failed: true, Problems: []string{"input app: required", "input wait: \"x\": want true or false"}, Result: &publish.Result{Outcome: deployment.Failed, Reason: "input app: required"}},
+	}
+}
+
+// However long an app's lines are, the cause and the fix are there, and as many of the last lines as there is room for.
+func TestLongLinesHideNoCause(t *testing.T) {
+	r := rolledBack()
+	s := &r.Servers[1]
+	s.Log = nil
+	for i := range 40 {
+		s.Log = append(s.Log, fmt.Sprintf("%d %s", i, strings.Repeat("\"", 390)))
+	}
+	page := Page{Result: r, Advice: advice}.Markdown()
+	for _, want := range []string{"**Cause:**", "**Fix:**", "<details open><summary>Last ", "39 &#34;"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	if strings.Contains(page, "left out here") || strings.Contains(page, "\n<pre>0 ") {
+		t.Error("want the cause, and the last lines rather than the first")
 	}
 }
 
@@ -155,7 +176,7 @@ func TestPageStaysSmall(t *testing.T) {
 		one.Name = fmt.Sprintf("web-%d", i)
 		r.Servers = append(r.Servers, one)
 	}
-	page := Page{Result: r, Failed: true, Fix: strings.Repeat("|", 1000), Why: strings.Repeat("|", 500), Repository: "https://github.com/acme/web", Advice: func(deployment.Outcome) string { return strings.Repeat("|", 1000) }}.Markdown()
+	page := Page{Result: r, Failed: true, Fix: strings.Repeat("|", 1000), Why: strings.Repeat("|", 500), Repository: "https://github.com/acme/web", Advice: func(publish.ServerResult) string { return strings.Repeat("|", 1000) }}.Markdown()
 	if len(page) > Max {
 		t.Errorf("got %d bytes, want at most %d", len(page), Max)
 	}

@@ -25,7 +25,7 @@ var ticks = []struct {
 // timeline is a Mermaid chart of the run: a lane for the CI half, then one for each server. Times are milliseconds since
 // the run began; the axis counts in whole seconds, or in milliseconds where all is over in a few seconds.
 func timeline(r *publish.Result) string {
-	if len(r.Phases) == 0 || r.Command == publish.Status {
+	if len(r.Phases) == 0 || r.Command == publish.Status || r.Outcome == deployment.Failed && !r.Moved {
 		return ""
 	}
 	axis, tick := "%s s", ticks[len(ticks)-1]
