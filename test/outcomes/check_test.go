@@ -167,6 +167,9 @@ func (c *check) log() {
 	if want.version != "" {
 		final = fmt.Sprintf("%s: %s on production", want.outcome, strings.TrimSpace(c.row.app+" "+release.ShortHash(want.version)))
 	}
+	if c.row.with["command"] == "publish" {
+		final = fmt.Sprintf("published: %s %s is in the bucket; no pointer was moved", c.row.app, release.ShortHash(want.version))
+	}
 	if n := len(lines); n == 0 || !strings.HasPrefix(lines[n-1], final) {
 		c.Errorf("last line: want %q", final)
 	}
