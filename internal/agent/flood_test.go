@@ -228,6 +228,16 @@ func TestPingFlood(t *testing.T) {
 				got += n
 			}
 		}
+		// Of what is one in a hundred, chance may let none through: then it is heard now.
+		c := &caller{r: r, peer: 9}
+		for end := time.Now().Add(20 * time.Second); got == 0 && kind.name != "endless" && time.Now().Before(end); <-time.After(50 * time.Millisecond) {
+			status, err := c.post(kind.request)
+			w.must(err)
+			if status != 0 && strings.Contains(kind.statuses, fmt.Sprint(status)) {
+				got++
+			}
+		}
+		c.close()
 		if got == 0 && kind.name != "endless" {
 			t.Errorf("%s: got %v, want that some are heard", kind.name, answered)
 		}
