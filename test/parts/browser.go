@@ -77,9 +77,9 @@ func StartBrowser(t testing.TB) *Browser {
 		"--disable-component-update", "--disable-sync", "--disable-default-apps", "--hide-scrollbars", "--force-color-profile=srgb",
 		"--font-render-hinting=none", "--lang=en-US", "--no-proxy-server",
 		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE [::1], EXCLUDE localhost", "about:blank")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8", "TZ=UTC"}
-	cmd.ExtraFiles = []*os.File{hears, says}              // 3 and 4, as --remote-debugging-pipe has them
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its helpers outlive it for a moment, and write files
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "LANG=C.UTF-8", "TZ=UTC"} // what it leaves goes with dir
+	cmd.ExtraFiles = []*os.File{hears, says}                                                                  // 3 and 4, as --remote-debugging-pipe has them
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}                                                     // its helpers outlive it for a moment, and write files
 	b := &Browser{to: to, waiting: map[int]chan answer{}}
 	b.process, err = start(cmd, filepath.Join(dir, "log"))
 	hears.Close()
