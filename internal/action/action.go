@@ -215,7 +215,7 @@ func (f *face) named() publish.Options {
 	if version := f.input("version"); release.CheckVersion(version) == nil {
 		o.Version = version
 	}
-	if address := f.input("environment-url"); strings.HasPrefix(address, "https://") || strings.HasPrefix(address, "http://") {
+	if address := f.input("environment-url"); publish.CheckAddress(address) == nil {
 		o.EnvironmentURL = address
 	}
 	if name := f.input("app"); release.CheckApp(name) == nil {

@@ -72,3 +72,22 @@ func TestEveryInputRefusesNonsense(t *testing.T) {
 		})
 	}
 }
+
+// What is refused because it would be shown is not shown by the refusal.
+func TestRefusedAddressIsNotShown(t *testing.T) {
+	for name, address := range map[string]string{
+		"with a password": "https://ada:hunter22@web.example", "of another kind, with a password": "ftp://ada:hunter22@web.example",
+		"without a host": "https://", "endless": "https://web.example/" + strings.Repeat("x", 40<<10),
+	} {
+		j := newJob(t)
+		e := j.with("environment-url", address, "RUNNER_DEBUG", "1").run()
+		if e.code != 2 || e.outputs["url"] != "" || len(e.outputs["report"]) > publish.MaxReport || !strings.Contains(e.log, "input environment-url: ") {
+			t.Errorf("%s: got exit %d, url %.80q, a report of %d bytes", name, e.code, e.outputs["url"], len(e.outputs["report"]))
+		}
+		for what, text := range map[string]string{"log": e.raw, "summary": e.summary, "report": e.outputs["report"]} {
+			if strings.Contains(text, "hunter22") {
+				t.Errorf("%s: the %s shows the password:\n%s", name, what, text)
+			}
+		}
+	}
+}

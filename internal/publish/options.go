@@ -226,15 +226,23 @@ func (r *reader) web(name string) string {
 	if v == "" {
 		return v
 	}
-	switch u, err := url.Parse(v); {
-	case len(v) > maxURL:
-		r.bad(name, "%d bytes, at most %d", len(v), maxURL)
-	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "":
-		r.bad(name, "%q: want an address such as https://example.com", v)
-	case u.User != nil:
-		r.bad(name, "an address with a name and a password in it would be shown to everybody")
+	if err := CheckAddress(v); err != nil {
+		r.bad(name, "%v", err)
 	}
 	return v
+}
+
+// CheckAddress refuses what is no address of the web, and what must not be shown; the error does not show it either.
+func CheckAddress(s string) error {
+	switch u, err := url.Parse(s); {
+	case len(s) > maxURL:
+		return fmt.Errorf("%d bytes, at most %d", len(s), maxURL)
+	case strings.Contains(s, "@") && (err != nil || u.User != nil):
+		return errors.New("an address with a name and a password in it would be shown to everybody")
+	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "":
+		return fmt.Errorf("%q: want an address such as https://example.com", s)
+	}
+	return nil
 }
 
 // role takes the ARN of any account and partition, those included that S3-compatible stores make up.

@@ -7,7 +7,8 @@
 // Invariants. Nothing is written before the inputs, the bucket and the present pointer have been found good. History is
 // linear: each seq is created once and names the digest of the one before. A newer pointer is never overwritten by
 // an older one, whatever the order of several publishers; whoever comes second ends superseded. What servers and
-// commits wrote is untrusted: it is bounded, cleaned, and printed through Log.Quote only.
+// commits wrote is untrusted: it is bounded and cleaned; lines of it go through Log.Quote,
+// words of it may stand in lines of ours.
 package publish
 
 import (
