@@ -54,7 +54,7 @@ func (h *hub) begin(ctx context.Context, r *publish.Result) {
 		}
 	}
 	ref := r.Version
-	if !commitHash.MatchString(ref) {
+	if !release.IsCommit(ref) {
 		ref = h.sha
 	}
 	id, err := h.client.CreateDeployment(ctx, github.DeploymentRequest{

@@ -83,8 +83,8 @@ func (l *log) Quote(tone publish.Tone, who, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stop()
-	name := fmt.Sprintf("%-*s", min(len([]rune(who)), 100), keepIndent(who)) // padded, as it came
-	fmt.Fprintf(l.out, "%s  %s\n", l.paint(publish.Name, name), l.paint(tone, strings.TrimRight(keepIndent(text), " ")))
+	name := fmt.Sprintf("%-*s", min(len([]rune(who)), 100), release.CleanLine(who, 4096)) // padded, as it came
+	fmt.Fprintf(l.out, "%s  %s\n", l.paint(publish.Name, name), l.paint(tone, strings.TrimRight(release.CleanLine(text, 4096), " ")))
 }
 
 // Foreign prints lines that hold others' words as they are, to be copied, while commands are stopped.
@@ -93,7 +93,7 @@ func (l *log) Foreign(lines []string) {
 	defer l.mu.Unlock()
 	l.stop()
 	for _, line := range lines {
-		fmt.Fprintln(l.out, keepIndent(line))
+		fmt.Fprintln(l.out, release.CleanLine(line, 4096))
 	}
 }
 
@@ -102,12 +102,6 @@ func (l *log) stop() {
 		l.stopped = "towline-" + rand.Text()
 		l.action.IssueCommand(&githubactions.Command{Name: "stop-commands", Message: l.stopped})
 	}
-}
-
-// keepIndent replaces control characters, so that one line stays one and colours stay ours.
-func keepIndent(text string) string {
-	trimmed := strings.TrimLeft(text, " ")
-	return text[:len(text)-len(trimmed)] + release.CleanText(trimmed, 4096)
 }
 
 // clean is the text of an annotation: one line without control characters, no longer than the page shows.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -20,8 +19,6 @@ import (
 	"github.com/towline/towline/internal/publish"
 	"github.com/towline/towline/internal/release"
 )
-
-var commitHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
 // parts plugs the adapters into the engine.
 func (f *face) parts(ctx context.Context, o publish.Options) (publish.Parts, error) {
@@ -145,7 +142,7 @@ func (f *face) release(ctx context.Context, o publish.Options) release.Release {
 			r.Date = c.Timestamp
 		}
 	}
-	if (r.Msg == "" || r.Date == "") && f.hub.client != nil && commitHash.MatchString(r.Hash) {
+	if (r.Msg == "" || r.Date == "") && f.hub.client != nil && release.IsCommit(r.Hash) {
 		msg, date, err := f.hub.client.Commit(ctx, r.Hash)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			f.log.Warn("GitHub: the release is without its commit's message and date: " + release.CleanText(err.Error(), 300))

@@ -149,15 +149,9 @@ func (in *inputs) explainRole() {
 		return
 	}
 	for _, line := range github.ExplainRefusal(in.role, claims) {
-		fmt.Fprintln(in.p.env.Stderr, strings.ReplaceAll(cleanIndented(line), "##[", `\u0023#[`))
+		fmt.Fprintln(in.p.env.Stderr, strings.ReplaceAll(release.CleanLine(line, 4096), "##[", `\u0023#[`))
 	}
 	fmt.Fprintln(in.p.env.Stderr)
-}
-
-// cleanIndented is release.CleanText that leaves the indent alone.
-func cleanIndented(line string) string {
-	rest := strings.TrimLeft(line, " ")
-	return line[:len(line)-len(rest)] + release.CleanText(rest, 4096)
 }
 
 // status asks the bucket what is to be live and what the servers say.

@@ -69,7 +69,7 @@ func (r *run) wouldUpload(ctx context.Context, plan *Plan, p release.Pointer) er
 			r.Log.Line(Faint, fmt.Sprintf("and %d more", len(files)-i))
 			break
 		}
-		r.Log.Quote(Plain, fmt.Sprintf("%10s", Bytes(f.Size)), clean(f.Path, 1024))
+		r.Log.Quote(Plain, fmt.Sprintf("%10s", Bytes(f.Size)), release.CleanLine(f.Path, 1024))
 	}
 	plan.Files = files[:min(len(files), maxFiles)]
 	size, err := r.Size(ctx, p.Artifact.Key)

@@ -183,12 +183,6 @@ func Took(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// clean makes one harmless line of text that came from elsewhere; white space at its start is kept, for logs.
-func clean(s string, n int) string {
-	indent := len(s) - len(strings.TrimLeft(s, " "))
-	return strings.Repeat(" ", min(indent, 16)) + release.CleanText(s, n)
-}
-
 // Count is n with its noun: 1 entry, 2 entries.
 func Count(n int64, one, many string) string {
 	if n == 1 {

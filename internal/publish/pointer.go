@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math"
 	"math/rand/v2"
-	"regexp"
 	"time"
 
 	"github.com/towline/towline/internal/release"
@@ -132,12 +131,10 @@ func (r *run) exists(ctx context.Context, seq uint64) (bool, error) {
 	return err == nil, err
 }
 
-var commitHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
-
 // relation is how our commit stands to another's: ahead, behind, identical, diverged; empty when that is unknown.
 func (r *run) relation(ctx context.Context, other release.Verified, ours string) string {
 	base := other.Pointer().Release.Hash
-	if r.Compare == nil || !commitHash.MatchString(base) || !commitHash.MatchString(ours) {
+	if r.Compare == nil || !release.IsCommit(base) || !release.IsCommit(ours) {
 		return ""
 	}
 	if status, known := r.compared[base+ours]; known { // commits never change

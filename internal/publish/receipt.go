@@ -53,7 +53,7 @@ func cleanEvent(e deployment.Event) deployment.Event {
 	e.Outcome = cleanOutcome(e.Outcome)
 	e.Log = append([]string(nil), e.Log[max(0, len(e.Log)-maxLog):]...)
 	for i := range e.Log {
-		e.Log[i] = clean(e.Log[i], 400)
+		e.Log[i] = release.CleanLine(e.Log[i], 400)
 	}
 	return e
 }

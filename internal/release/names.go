@@ -97,6 +97,17 @@ func CleanText(s string, n int) string {
 	return strings.TrimSpace(b.String())
 }
 
+// CleanLine is CleanText for a line of a log: up to sixteen spaces at its start are kept.
+func CleanLine(s string, n int) string {
+	indent := len(s) - len(strings.TrimLeft(s, " "))
+	return strings.Repeat(" ", min(indent, 16)) + CleanText(s, n)
+}
+
+var commitRule = regexp.MustCompile(`^[0-9a-f]{40}$`)
+
+// IsCommit reports whether a version is a full commit hash.
+func IsCommit(version string) bool { return commitRule.MatchString(version) }
+
 func checkText(what, s string, max int) error {
 	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > max || strings.ContainsFunc(s, unicode.IsControl) {
 		return fmt.Errorf("%s: want one line of at most %d characters", what, max)

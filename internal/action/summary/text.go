@@ -24,9 +24,7 @@ func fold(title, body string, open bool) string {
 func preformatted(lines []string) string {
 	var b strings.Builder
 	for _, line := range lines {
-		indent := len(line) - len(strings.TrimLeft(line, " "))
-		b.WriteString(strings.Repeat(" ", min(indent, 16)))
-		b.WriteString(html.EscapeString(release.CleanText(line, 400)))
+		b.WriteString(html.EscapeString(release.CleanLine(line, 400)))
 		b.WriteString("&#10;")
 	}
 	return b.String()
@@ -59,15 +57,13 @@ func quoted(s string, inTable bool) string {
 	return fence + space + s + space + fence
 }
 
-var commitHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
-
 // commit names a version, with a link where it is a commit of this repository.
 func (p Page) commit(version string) string {
 	if version == "" {
 		return ""
 	}
 	text := quoted(release.ShortHash(version), true)
-	if !commitHash.MatchString(version) || p.Repository == "" {
+	if !release.IsCommit(version) || p.Repository == "" {
 		return text
 	}
 	return fmt.Sprintf("[%s](%s/commit/%s)", text, p.Repository, version)
@@ -81,7 +77,7 @@ func (p Page) compare(r *publish.Result) string {
 		from, to = to, from
 	}
 	link := p.commit(r.Previous)
-	if p.Repository != "" && from != to && commitHash.MatchString(from) && commitHash.MatchString(to) {
+	if p.Repository != "" && from != to && release.IsCommit(from) && release.IsCommit(to) {
 		link += fmt.Sprintf(" ([what changed](%s/compare/%s...%s))", p.Repository, from, to)
 	}
 	return link
