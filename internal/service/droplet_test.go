@@ -196,6 +196,32 @@ func TestSystemdMissingProgram(t *testing.T) {
 	}
 }
 
+// TestSystemdLogOfTheForked writes what a process of systemd's wrote that journald could not ask for its unit, and what
+// another user would make of that.
+func TestSystemdLogOfTheForked(t *testing.T) {
+	s := newUnit(t, "forked", "ExecStart=/bin/sleep 1000\n")
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, who := range []string{"root", "nobody"} {
+		cmd := exec.Command("setpriv", "--reuid="+who, "--clear-groups", "logger", "--journald")
+		cmd.Stdin = strings.NewReader("MESSAGE=" + who + " says: failed to locate executable\nUNIT=" + s.unit + "\n")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	if out, err := exec.Command("journalctl", "--sync").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	lines, err := s.Log(t.Context(), 40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !contains(lines, "root says") || contains(lines, "nobody says") {
+		t.Errorf("got %q, want what root says and nothing else", lines)
+	}
+}
+
 func TestSystemdCrashLoop(t *testing.T) {
 	flag := filepath.Join(t.TempDir(), "works")
 	s := newUnit(t, "loop", "Restart=always\nRestartSec=200ms\nExecStart=/bin/sh -c 'test -e "+flag+" && exec sleep 1000; echo round $INVOCATION_ID; exit 1'\n")

@@ -29,7 +29,10 @@ func (s *Systemd) Log(ctx context.Context, n int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.journal(ctx, n, st.Active != "active", "--unit="+s.unit)
+	// journalctl's own --unit takes only what process 1 says of a unit. Of a program that cannot be started a process
+	// speaks that root forked for it, and which is often gone before journald has asked to which unit it belonged.
+	return s.journal(ctx, n, st.Active != "active",
+		"_SYSTEMD_UNIT="+s.unit, "+", "UNIT="+s.unit, "_UID=0", "+", "OBJECT_SYSTEMD_UNIT="+s.unit, "_UID=0", "+", "COREDUMP_UNIT="+s.unit, "_UID=0")
 }
 
 // output returns what the unit's own processes wrote since the last Restart, without systemd's words.
@@ -39,11 +42,11 @@ func (s *Systemd) output(ctx context.Context, n int, ended bool) ([]string, erro
 
 // journal reads what matches, for a process that has ended until two looks agree: journald gets the last words of a
 // process some milliseconds after systemd has seen its end.
-func (s *Systemd) journal(ctx context.Context, n int, ended bool, match string) ([]string, error) {
+func (s *Systemd) journal(ctx context.Context, n int, ended bool, match ...string) ([]string, error) {
 	s.mu.Lock()
 	old, when := s.old, s.when
 	s.mu.Unlock()
-	args := []string{match}
+	args := match
 	if !when.IsZero() {
 		args = append(args, fmt.Sprintf("--since=@%d.%06d", when.Unix(), when.Nanosecond()/1000))
 	}
