@@ -32,6 +32,9 @@ func (e *Engine) stage(ctx context.Context, a *attempt) error {
 		e.mu.Lock()
 		a.To = t.Name
 		e.mu.Unlock()
+		if err := e.Tree.ClearIncoming(); err != nil { // an agent that died after the unpacking left the archive
+			return err
+		}
 	} else {
 		if known && t.Drift != nil {
 			e.step(a, deployment.Fetch, deployment.Progress, fmt.Sprintf("%s was changed on this server (%s): fetching it again", t.Name, t.Drift))

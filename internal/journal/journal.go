@@ -40,12 +40,34 @@ const maxState = 16 << 20
 // Journal is the memory of one app on one server.
 type Journal struct{ dir string }
 
-// Open makes the directory, readable by its owner only, and returns the journal in it.
+// Open makes the directory, readable by its owner only, and returns the journal in it. What a writer that died had not
+// finished is deleted: it is for the one process that writes.
 func Open(dir string) (*Journal, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "deployments"), 0o700); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
+	for _, name := range []string{".", "deployments", "trees"} {
+		if err := sweep(filepath.Join(dir, name)); err != nil {
+			return nil, fmt.Errorf("open journal: %w", err)
+		}
+	}
 	return &Journal{dir: dir}, nil
+}
+
+// sweep deletes the temporary files of a directory, whose names begin with a dot.
+func sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() && strings.HasPrefix(e.Name(), ".") {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 type sealed struct {

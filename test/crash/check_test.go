@@ -1,0 +1,166 @@
+package crash
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/towline/towline/internal/deployment"
+)
+
+// sorted are the paths of a tree, parents first.
+func sorted(tree map[string]entry) []string {
+	return slices.SortedFunc(maps.Keys(tree), func(a, b string) int { return cmp.Compare(a, b) })
+}
+
+// live names the version that current leads to, "" when there is no current. It is an error if what current leads to is not
+// exactly one of the published releases.
+func (k *worker) live() (string, error) {
+	to, err := os.Readlink(filepath.Join(k.disk, "web/current"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	name, ok := strings.CutPrefix(to, "releases/")
+	if !ok {
+		return "", fmt.Errorf("current leads to %q", to)
+	}
+	version, err := k.holds(name)
+	if err != nil {
+		return "", fmt.Errorf("current leads to %s: %w", to, err)
+	}
+	return version, nil
+}
+
+// holds names the version that the release directory holds, or says how it differs from what was published.
+func (k *worker) holds(name string) (string, error) {
+	dir := filepath.Join(k.disk, "web/releases", name)
+	text, err := os.ReadFile(filepath.Join(dir, "version"))
+	if err != nil {
+		return "", err
+	}
+	version := strings.TrimSpace(string(text))
+	want := maps.Clone(k.trees[version])
+	if want == nil {
+		return "", fmt.Errorf("its version is %q", text)
+	}
+	want["data"] = entry{Mode: fs.ModeSymlink | 0o777, Text: "../../shared/data"}
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		got := entry{Mode: info.Mode()}
+		switch info.Mode().Type() {
+		case fs.ModeSymlink:
+			got.Text, err = os.Readlink(path)
+		case 0:
+			var data []byte
+			data, err = os.ReadFile(path)
+			got.Text = string(data)
+		}
+		if err != nil {
+			return err
+		}
+		if e, ok := want[rel]; !ok || e != got {
+			return fmt.Errorf("%s of %s: got %v and %d bytes, want %v and %d", rel, version, got.Mode, len(got.Text), e.Mode, len(e.Text))
+		}
+		delete(want, rel)
+		return nil
+	})
+	if err == nil && len(want) > 0 {
+		err = fmt.Errorf("%s lacks %q", version, sorted(want))
+	}
+	return version, err
+}
+
+// scenario is one step of an app's life.
+type scenario struct {
+	name   string
+	before []stage  // what the agent has seen, one after the other
+	now    stage    // what it meets
+	live   []string // what may be live at any moment
+	ends   string   // what is live at the end
+	code   int      // with which exit code it ends
+}
+
+// scenarios are all of them.
+func (w *world) scenarios() []scenario {
+	s := w.stages
+	ok, bad := deployment.ExitOK, deployment.ExitUnwell
+	return []scenario{
+		{"first", nil, s["one"], []string{"", "one"}, "one", ok},
+		{"second", []stage{s["one"]}, s["two"], []string{"one", "two"}, "two", ok},
+		{"prune", []stage{s["one"], s["two"]}, s["four"], []string{"two", "four"}, "four", ok},
+		{"rolled back", []stage{s["one"], s["two"]}, s["bad"], []string{"two", "bad"}, "two", bad},
+		{"first bad", nil, s["bad"], []string{"", "bad"}, "", deployment.ExitError},
+		{"restored", []stage{s["one"], s["two"], s["four"]}, w.back, []string{"four", "two"}, "two", ok},
+	}
+}
+
+// torn is what must hold whenever the agent has died: what is live is one of the scenario's releases, whole.
+func (k *worker) torn(s scenario) error {
+	version, err := k.live()
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(s.live, version) {
+		return fmt.Errorf("got %q live, want one of %q", version, s.live)
+	}
+	return nil
+}
+
+// settled is what must hold at the end: the right release is live, every other one on disk is whole, and nothing
+// half-made is left.
+func (k *worker) settled(want string) error {
+	version, err := k.live()
+	if err != nil {
+		return err
+	}
+	if version != want {
+		return fmt.Errorf("got %q live, want %q", version, want)
+	}
+	entries, err := os.ReadDir(filepath.Join(k.disk, "web/releases"))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, err := k.holds(e.Name()); err != nil {
+			return fmt.Errorf("releases/%s: %w", e.Name(), err)
+		}
+	}
+	left, err := os.ReadDir(filepath.Join(k.disk, "web/incoming"))
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("incoming/%s is left", left[0].Name())
+	}
+	for _, dir := range []string{"web", "state", "state/apps/web", "state/apps/web/deployments"} {
+		entries, err := os.ReadDir(filepath.Join(k.disk, dir))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if strings.Contains(e.Name(), ".tmp") {
+				return fmt.Errorf("%s/%s is left", dir, e.Name())
+			}
+		}
+	}
+	return nil
+}
