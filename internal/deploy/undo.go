@@ -99,10 +99,13 @@ func (e *Engine) recover() {
 	}
 	e.keepListings()
 	a := e.state.Attempt
-	if a == nil {
+	// What has been unpacked is not wanted any more; that it was deleted may not have outlived a power cut.
+	if a == nil || a.Phase != deployment.Fetch && a.Phase != deployment.Unpack {
 		if err := e.Tree.ClearIncoming(); err != nil {
 			e.Log.Warn("clear incoming", "app", e.Key, "error", err)
 		}
+	}
+	if a == nil {
 		return
 	}
 	e.Log.Info("taking up an interrupted deployment", "app", e.Key, "deployment", a.ID, "step", a.Phase)

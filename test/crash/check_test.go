@@ -37,6 +37,10 @@ func (k *worker) live() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("current leads to %s: %w", to, err)
 	}
+	// What is shared was made before the first release that links to it.
+	if info, err := os.Stat(filepath.Join(k.disk, "web/current/data")); err != nil || !info.IsDir() {
+		return "", fmt.Errorf("the shared directory of %s: %v, %w", to, info, err)
+	}
 	return version, nil
 }
 

@@ -84,12 +84,12 @@ func (w *world) keep(t *testing.T, name, bucket string, key release.PrivateKey) 
 	text := fmt.Sprintf(`server: web-1
 bucket: file://%s
 trust: {keys: [%q]}
-state: DISK/state
-socket: DISK/agent.sock
+state: "DISK/state"
+socket: "DISK/agent.sock"
 apps:
   web:
-    dir: DISK/web
-    restart: [/bin/grep, "-qv", bad, DISK/web/current/version]
+    dir: "DISK/web"
+    restart: [/bin/grep, "-qv", bad, "DISK/web/current/version"]
     health: {http: "http://HEALTH/", expect: "{{hash}}", within: 1s, stable: 0s}
     keep: 2
     shared: [data/]
