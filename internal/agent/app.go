@@ -126,7 +126,7 @@ func (a *app) assemble(ctx context.Context) (_ *source.Source, _ *deploy.Engine,
 		return nil, nil, nil, err
 	}
 	unit.dir = dir
-	done = func() {
+	giveBack := func() {
 		if err := dir.Close(); err != nil {
 			a.log.Warn("close app directory", "app", a.Key, "error", err)
 		}
@@ -134,7 +134,7 @@ func (a *app) assemble(ctx context.Context) (_ *source.Source, _ *deploy.Engine,
 	}
 	defer func() {
 		if err != nil {
-			done()
+			giveBack()
 		}
 	}()
 	memory, err := journal.Open(filepath.Join(a.state, a.Key))
@@ -157,7 +157,7 @@ func (a *app) assemble(ctx context.Context) (_ *source.Source, _ *deploy.Engine,
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return from, engine, done, nil
+	return from, engine, giveBack, nil
 }
 
 // now returns the engine and its source, or why there is none.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -251,6 +252,13 @@ func (s *stage) link(name, target string) error {
 	return s.claim(name, node{mode: fs.ModeSymlink, link: target, sum: sha256.Sum256([]byte(target))})
 }
 
+// trouble reports whether it is the disk that says no, and not a tree without the name: a link that leads nowhere, in a
+// circle, through a file, or out.
+func trouble(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && errno != syscall.ENOENT && errno != syscall.ELOOP && errno != syscall.ENOTDIR && errno != syscall.ENAMETOOLONG
+}
+
 // finish makes the symlinks, now that nothing can be written through one, and asks the tree where each leads: to
 // something inside, or to a shared path, which is put there later.
 func (s *stage) finish() (Tree, error) {
@@ -268,7 +276,11 @@ func (s *stage) finish() (Tree, error) {
 		if _, ok := s.shared(path.Join(path.Dir(name), target)); ok {
 			continue
 		}
-		if _, err := s.root.Stat(name); err != nil {
+		switch _, err := s.root.Stat(name); {
+		case err == nil:
+		case trouble(err):
+			return Tree{}, diskError{fmt.Errorf("unpack %q: %w", name, err)}
+		default:
 			return Tree{}, refuse(name, "the symlink's target %q is not in the tree", target)
 		}
 	}

@@ -122,6 +122,12 @@ func (r *restartError) Error() string      { return r.err.Error() }
 func (r *restartError) Unwrap() error      { return r.err }
 func (r *restartError) ReleaseFault() bool { return !impossible(r.err) }
 
+// guilty reports errors that are held against the release.
+func guilty(err error) bool {
+	var f fault
+	return errors.As(err, &f) && f.ReleaseFault()
+}
+
 // impossible reports errors of a restart that say nothing about the release.
 func impossible(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)
@@ -138,9 +144,9 @@ func (e *Engine) fails(ctx context.Context, a *attempt, step deployment.Step, er
 		lines = append(lines, "(the unit's log cannot be read: "+lerr.Error()+")")
 	}
 	e.emit(a, deployment.Event{Step: step, State: deployment.StepFail, Message: err.Error(), Log: lines})
-	var f fault
-	guilty := errors.As(err, &f) && f.ReleaseFault()
-	if serr := e.change(func(*ledger) { a.Failure, a.Blameless, a.Guilty, a.Log = err.Error(), !guilty, guilty, lines }); serr != nil {
+	if serr := e.change(func(*ledger) {
+		a.Failure, a.Blameless, a.Guilty, a.Log = err.Error(), !guilty(err), guilty(err), lines
+	}); serr != nil {
 		e.Log.Error("write state before undoing", "app", e.Key, "error", serr)
 	}
 	return err

@@ -23,7 +23,11 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 		back += ", though it was changed on this server"
 	}
 	e.step(a, deployment.RollBack, deployment.Started, back)
-	before, err := e.makeLive(ctx, a.From)
+	var before deployment.UnitState
+	err := again(ctx, func() (err error) {
+		before, err = e.makeLive(ctx, a.From)
+		return err
+	})
 	if err == nil {
 		report := func(s string) { e.step(a, deployment.RollBack, deployment.Progress, s) }
 		err = e.Check(ctx, before, from.Hash, report)
@@ -34,8 +38,10 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 		if a.Blameless && impossible(err) { // the unit could be restarted neither way, so what runs is what ran
 			return e.end(a, deployment.Failed, a.Failure)
 		}
-		if cerr := e.change(func(l *ledger) { l.unwell(a.From) }); cerr != nil {
-			e.Log.Error("write state", "app", e.Key, "error", cerr)
+		if guilty(err) {
+			if cerr := e.change(func(l *ledger) { l.unwell(a.From) }); cerr != nil {
+				e.Log.Error("write state", "app", e.Key, "error", cerr)
+			}
 		}
 		return e.end(a, deployment.Broken, fmt.Sprintf("%s; then the previous release %s: %v", a.Failure, release.ShortHash(from.Hash), err))
 	}
@@ -49,11 +55,32 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 	return e.end(a, deployment.RolledBack, a.Failure)
 }
 
+const (
+	undoTries = 3
+	undoPause = 200 * time.Millisecond
+)
+
+// again does what puts the old state back up to three times, unless the release itself says no: one that failed is not
+// left live for a disk or a bus that stumbled once.
+func again(ctx context.Context, do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
+		if err == nil || try == undoTries || guilty(err) || impossible(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(undoPause):
+		}
+	}
+}
+
 // rollBackToNothing undoes a first release: the unit is stopped and nothing is live, as before.
 func (e *Engine) rollBackToNothing(ctx context.Context, a *attempt) (deployment.Outcome, error) {
 	e.step(a, deployment.RollBack, deployment.Started, "there is no previous release; stopping")
 	err := e.Service.Stop(ctx)
-	cerr := e.Tree.Clear()
+	cerr := again(ctx, e.Tree.Clear)
 	if cerr == nil {
 		e.mu.Lock()
 		e.state.Live = ""

@@ -39,6 +39,7 @@ type world struct {
 	trees  map[string]map[string]entry // of each version
 	stages map[string]stage            // after each version was published
 	back   stage                       // after four, with the pointer of two restored
+	next   stage                       // with five published after all that
 }
 
 // newWorld compiles the programs and publishes every version.
@@ -58,20 +59,24 @@ func newWorld(t *testing.T) *world {
 	}
 	bucket := filepath.Join(w.dir, "bucket")
 	must(t, os.Mkdir(bucket, 0o755))
-	for i, version := range versions {
+	publish := func(day int, version string) stage {
 		w.trees[version] = tree(version)
 		source := filepath.Join(w.dir, "source-"+version)
 		write(t, source, w.trees[version])
 		cmd := exec.Command(filepath.Join(w.dir, "towline"), "publish", "--promote", "--app", "web", "--path", source, "--bucket", "file://"+bucket,
-			"--version", version, "--message", "release "+version, "--date", fmt.Sprintf("2026-11-%02dT10:00:00Z", i+1))
+			"--version", version, "--message", "release "+version, "--date", fmt.Sprintf("2026-11-%02dT10:00:00Z", day))
 		cmd.Env = append(os.Environ(), "TOWLINE_SIGNING_KEY="+key.Reveal())
 		run(t, cmd)
-		w.stages[version] = w.keep(t, version, bucket, key)
+		return w.keep(t, version, bucket, key)
+	}
+	for i, version := range versions {
+		w.stages[version] = publish(i+1, version)
 	}
 	two, err := os.ReadFile(filepath.Join(w.stages["two"].bucket, "web/production/version.json"))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(bucket, "web/production/version.json"), two, 0o644))
 	w.back = w.keep(t, "back", bucket, key)
+	w.next = publish(len(versions)+1, "five")
 	return w
 }
 
