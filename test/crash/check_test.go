@@ -2,6 +2,7 @@ package crash
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,7 +42,64 @@ func (k *worker) live() (string, error) {
 	if info, err := os.Stat(filepath.Join(k.disk, "web/current/data")); err != nil || !info.IsDir() {
 		return "", fmt.Errorf("the shared directory of %s: %v, %w", to, info, err)
 	}
+	// Before a release is made live its pointer's number is on the disk: no older pointer is followed after a crash.
+	if state, err := k.state(); err != nil {
+		return "", fmt.Errorf("current leads to %s: %w", to, err)
+	} else if seq := seqOf(name); state.HighSeq < seq {
+		return "", fmt.Errorf("current leads to %s, and the state knows pointers up to %d", to, state.HighSeq)
+	}
 	return version, nil
+}
+
+// seqOf is the number in the name of a release's directory.
+func seqOf(name string) (seq uint64) {
+	_, _ = fmt.Sscanf(name, "%d-", &seq)
+	return seq
+}
+
+// state is what this test wants to know of the agent's memory.
+type state struct {
+	HighSeq uint64           `json:"high_seq"`
+	Attempt *json.RawMessage `json:"attempt"`
+}
+
+// state reads the agent's memory, past the agent's own code, which puts it in order.
+func (k *worker) state() (s state, err error) {
+	data, err := os.ReadFile(filepath.Join(k.disk, "state/apps/web/state.json"))
+	if err != nil {
+		return s, err
+	}
+	sealed := struct {
+		State *state `json:"state"`
+	}{&s}
+	return s, json.Unmarshal(data, &sealed)
+}
+
+// told is what must hold once the agent has said how its deployment ended: that stays.
+func (k *worker) told(s scenario) error {
+	version, err := k.live()
+	if err != nil {
+		return err
+	}
+	if version != s.ends {
+		return fmt.Errorf("got %q live, want %q", version, s.ends)
+	}
+	if state, err := k.state(); err != nil || state.Attempt != nil {
+		return fmt.Errorf("got a deployment under way, %w", err)
+	}
+	records, err := filepath.Glob(filepath.Join(k.disk, "state/apps/web/deployments/*.json"))
+	if want := len(s.before) + 1; err != nil || len(records) != want {
+		return fmt.Errorf("got records %q, %w, want %d", records, err, want)
+	}
+	data, err := os.ReadFile(records[len(records)-1])
+	if err != nil {
+		return err
+	}
+	var last deployment.Record
+	if err := json.Unmarshal(data, &last); err != nil || last.Outcome == "" {
+		return fmt.Errorf("got the record %q, %w", data, err)
+	}
+	return nil
 }
 
 // holds names the version that the release directory holds, or says how it differs from what was published.

@@ -131,8 +131,8 @@ func (m *medium) survives(t testing.TB, r recording, i blocks.Image) (err error)
 		return fmt.Errorf("torn: %w", err)
 	}
 	if i.At >= r.told {
-		if version, _ := m.live(); version != r.ends {
-			return fmt.Errorf("lost: got %q live after the agent has told of %q", version, r.ends)
+		if err := m.told(r.scenario); err != nil {
+			return fmt.Errorf("lost after it was told: %w", err)
 		}
 	}
 	code, out := m.once(t, r.now)
