@@ -25,17 +25,17 @@ var errSuperseded = errors.New("superseded")
 // and the error is ctx's: the next finish takes it up.
 func (e *Engine) finish(ctx context.Context) (deployment.Outcome, error) {
 	a := e.state.Attempt
-	untouched := a.Phase == deployment.Fetch || a.Phase == deployment.Unpack
-	switch {
-	case a.Phase == deployment.Confirm: // proven before the agent died
+	name, err := e.Tree.Current()
+	course := recovery(a.Phase, a.Failure != "", err == nil && name == a.To && name != "")
+	switch course {
+	case courseConfirm:
 		return e.confirm(ctx, a)
-	case untouched && a.Failure != "":
+	case courseGiveUp:
 		if a.Made {
 			e.discardTree(a)
 		}
 		return e.end(a, deployment.Failed, a.Failure)
-	}
-	if a.Failure == "" && (a.Phase == deployment.Fetch || a.Phase == deployment.Unpack) {
+	case courseStage:
 		err := e.stage(ctx, a)
 		switch {
 		case err == nil:
@@ -50,7 +50,7 @@ func (e *Engine) finish(ctx context.Context) (deployment.Outcome, error) {
 			return e.end(a, deployment.Failed, err.Error())
 		}
 	}
-	if a.Failure == "" {
+	if course != courseUndo {
 		err := e.activate(ctx, a)
 		switch {
 		case err == nil:
