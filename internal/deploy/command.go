@@ -46,6 +46,8 @@ func (e *Engine) send(ctx context.Context, c command) (deployment.Result, error)
 	c.ctx, c.reply = ctx, make(chan reply, 1)
 	select {
 	case e.commands <- c:
+	case <-e.departure.gone:
+		return deployment.Result{}, fmt.Errorf("%s: %w", c.verb, ErrLeft)
 	case <-ctx.Done():
 		return deployment.Result{}, fmt.Errorf("%s: %w", c.verb, ctx.Err())
 	}

@@ -76,6 +76,8 @@ type Engine struct {
 	scrubs  scrubber
 	looks   atomic.Uint64 // at release directories
 
+	departure departure
+
 	mu      sync.Mutex
 	state   ledger
 	offered release.Verified // newest pointer that came by ping
@@ -95,6 +97,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{Options: o, wake: make(chan struct{}, 1), commands: make(chan command)}
 	e.scrubs.found = make(chan []finding)
+	e.departure.told, e.departure.gone = make(chan struct{}), make(chan struct{})
 	data, err := o.Journal.Load()
 	switch {
 	case err == nil:
@@ -138,7 +141,8 @@ func (e *Engine) Offer(v release.Verified) {
 }
 
 // Run finishes what an earlier process left, then looks at the pointer whenever the timer fires or Wake is called, until
-// ctx ends. It returns nil then; a deployment under way stops at a safe point and is taken up by the next Run.
+// ctx ends. It returns nil then; a deployment under way stops at a safe point and is taken up by the next Run. After Leave
+// it returns nil once the deployment under way has ended.
 func (e *Engine) Run(ctx context.Context) error {
 	e.recover()
 	timer := time.NewTimer(0)
@@ -149,10 +153,18 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer stop()
 	e.scrubs.due = true // nobody has watched while no agent ran
 	for {
+		if e.left() {
+			close(e.departure.gone)
+			return nil
+		}
 		e.scrub(beside, &work)
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-e.departure.told:
+			if e.left() {
+				continue
+			}
 		case found := <-e.scrubs.found:
 			e.scrubbed(found)
 			continue
