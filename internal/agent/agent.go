@@ -13,44 +13,33 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/towline/towline/internal/agent/outbox"
 	"github.com/towline/towline/internal/agent/port"
 	"github.com/towline/towline/internal/config"
-	"github.com/towline/towline/internal/deployment"
-	"github.com/towline/towline/internal/ping"
 	"github.com/towline/towline/internal/release"
 )
 
 // ErrTaken says that another agent has the socket, the port or the state directory.
 var ErrTaken = errors.New("taken by another agent")
 
-// Agent is the daemon. New opens what it listens on, Run serves it.
+// Agent is the daemon under one configuration. New opens what it listens on, Run serves it. With every configuration that
+// it takes up there is another Agent; what they share is in life, so that a request sees one configuration from its
+// beginning to its end. The one that New returned stands for them all to the outside.
 type Agent struct {
+	*life
 	settings config.Settings
 	token    string // for pings of apps without trust; empty: none are taken
-	log      *slog.Logger
 	apps     []*app // sorted by key
-	hub      ping.Hub
-	notices  *outbox.Notices
-	counts   counts
-	started  time.Time
-	patience time.Duration // requestTime
+	stores   stores
 
-	lock   *os.File
-	ports  []net.Listener    // none without a port
-	cert   *port.Certificate // nil for plain HTTP
-	socket net.Listener
-
-	mu          sync.Mutex
-	subscribers map[int]func(app string, event deployment.Event)
-	next        int
+	outside, inside http.Handler // of the port and of the socket, once Run has begun
 }
 
 // New makes an agent and opens its port and its socket, so that Addr and SocketPath are known; where systemd holds the
@@ -78,7 +67,22 @@ func open(s config.Settings, log *slog.Logger, passed []net.Listener) (*Agent, e
 
 // build makes an agent without sockets. release gives back what it took.
 func build(s config.Settings, log *slog.Logger) (*Agent, error) {
-	a := &Agent{settings: s, log: log, started: time.Now(), patience: requestTime, subscribers: map[int]func(string, deployment.Event){}}
+	a, err := newLife(log).under(s, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.takeState(); err != nil {
+		return nil, err
+	}
+	a.notices.Store(outbox.NewNotices(s.Notify, s.Server, log))
+	a.now.Store(a)
+	return a, nil
+}
+
+// under makes the agent of a configuration, from the one before, which may be nil: buckets and apps that are to be as they
+// are go over to it. Nothing is changed but in memory that nobody sees yet.
+func (l *life) under(s config.Settings, before *Agent) (*Agent, error) {
+	a := &Agent{life: l, settings: s}
 	files := secrets(s)
 	if s.PingToken != "" {
 		token, err := files.Line(s.PingToken)
@@ -87,26 +91,32 @@ func build(s config.Settings, log *slog.Logger) (*Agent, error) {
 		}
 		a.token = token
 	}
-	store, receiptStore, err := openBuckets(s, files, log)
-	if err != nil {
+	var same stores
+	if before != nil {
+		same = before.stores
+	}
+	var err error
+	if a.stores, err = openStores(s, files, same, l.log); err != nil {
 		return nil, err
 	}
-	if err := a.takeState(); err != nil {
-		return nil, err
-	}
-	a.notices = outbox.NewNotices(s.Notify, s.Server, log)
 	for _, c := range s.Apps {
 		one := &app{
-			App: c, server: s.Server, poll: s.Poll, state: filepath.Join(s.State, "apps"), bucket: store,
-			on: a.event, replay: a.replay, log: log, wake: make(chan struct{}, 1), opened: make(chan struct{}),
+			App: c, lane: l.lane(c.Key), server: s.Server, poll: s.Poll, state: filepath.Join(s.State, "apps"), bucket: a.stores.releases,
+			on: l.event, replay: l.replay, log: l.log,
 		}
+		one.leaving, one.leave = context.WithCancel(context.Background())
 		if !s.Receipts.Off {
 			one.receipts = outbox.NewReceipts(outbox.ReceiptsOptions{
-				App: c.Key, Key: release.ReceiptKey(c.Prefix, c.Environment, s.Server), Bucket: receiptStore,
-				Current: one.report, Log: log,
+				App: c.Key, Key: release.ReceiptKey(c.Prefix, c.Environment, s.Server), Bucket: a.stores.receipts,
+				Current: one.report, Log: l.log,
 			})
 		}
 		one.bell.ring = one.ring
+		if before != nil {
+			if old, err := before.find(c.Key); err == nil && old.same(one) {
+				one = old
+			}
+		}
 		a.apps = append(a.apps, one)
 	}
 	return a, nil
@@ -146,80 +156,24 @@ func (a *Agent) release() {
 	_ = a.lock.Close()
 }
 
-// Addr is the host:port on which the agent listens, empty without a port.
-func (a *Agent) Addr() string {
-	if len(a.ports) == 0 {
-		return ""
-	}
-	return a.ports[0].Addr().String()
-}
-
-// Pin is the hex SHA-256 of the public key of the certificate in use, empty without TLS.
-func (a *Agent) Pin() string {
-	if a.cert == nil {
-		return ""
-	}
-	return a.cert.Pin()
-}
-
 // SocketPath is where the agent's own socket lies.
 func (a *Agent) SocketPath() string { return a.settings.Socket }
 
-// Subscribe calls on with every event from now on, in the order of each app; app is its key in the configuration. on must
-// not block. cancel ends it.
-func (a *Agent) Subscribe(on func(app string, event deployment.Event)) (cancel func()) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	id := a.next
-	a.next++
-	a.subscribers[id] = on
-	return func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		delete(a.subscribers, id)
-	}
-}
-
-// event takes an engine's event to everyone who wants it.
-func (a *Agent) event(one *app, e deployment.Event) {
-	a.hub.Publish(one.Key, e)
-	a.notices.Event(one.Key, e)
-	a.counts.event(one.Key, e)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, on := range a.subscribers {
-		on(one.Key, e)
-	}
-}
-
-// replay puts an event of the past where those who ask late find it.
-func (a *Agent) replay(one *app, e deployment.Event) {
-	a.hub.Publish(one.Key, e)
-	a.notices.Remember(one.Key, e)
-}
-
 // Run serves until ctx ends, then lets every engine stop at a safe point and returns nil. It returns early only when
-// another agent works in an app's directory, or when a socket breaks.
+// another agent works in an app's directory at the very start, or when a socket breaks.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.release()
+	defer close(a.over)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var served, engines, writers sync.WaitGroup
+	var served sync.WaitGroup
 	shut := a.serve(ctx, stop, &served)
 
-	// Receipts and notifications outlive the engines: the last word of an engine is still to be written.
-	background, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	writers.Go(func() { a.notices.Run(background) })
+	// Notifications outlive the engines: the last word of an engine is still to be sent.
+	c := &crew{ctx: ctx, stop: stop}
+	c.notify(a.notices.Load())
 	for _, one := range a.apps {
-		if one.receipts != nil {
-			writers.Go(func() { one.receipts.Run(background) })
-		}
-		engines.Go(func() {
-			if err := one.run(ctx); err != nil {
-				stop(fmt.Errorf("app %s: %w", one.Key, err))
-			}
-		})
+		c.man(one, true)
 	}
 	a.log.Info("towline-agent is running", "version", release.Version, "server", a.settings.Server, "apps", len(a.apps),
 		"listen", a.Addr(), "pin", a.Pin(), "socket", a.SocketPath())
@@ -227,13 +181,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.log.Warn("the agent runs as root: whoever takes it over has taken the server; " +
 			"with polkit 0.106 or newer, towline app add lets it run as its own user")
 	}
-	a.supervise(ctx)
+	a.supervise(ctx, c)
 	a.log.Info("towline-agent is stopping")
-	engines.Wait()
+	c.engines.Wait()
 	shut()
 	served.Wait()
-	end()
-	writers.Wait()
+	c.dismiss()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -32,9 +33,13 @@ const (
 	unpublished = "nothing is published yet" // what the status of such an app begins with
 )
 
-// app is one app: its engine, while there is one, or why there is none.
+// errRemoved is the trouble of a key that is not in the configuration any more.
+var errRemoved = errors.New("it is not in the configuration any more")
+
+// app is one app as one configuration has it. Its engine, while there is one, is its lane's.
 type app struct {
 	config.App
+	*lane
 	server   string
 	poll     time.Duration
 	state    string // directory for this app
@@ -43,37 +48,50 @@ type app struct {
 	on       func(*app, deployment.Event) // of every event as it happens
 	replay   func(*app, deployment.Event) // of those that the journal has kept, when the app is opened
 	log      *slog.Logger
-	wake     chan struct{} // a ping for an app without an engine: try again now
-	bell     bell          // what pings pull
+	bell     bell             // what pings pull
+	offered  release.Verified // what they brought while there was no engine of this app
 
-	mu      sync.Mutex
-	engine  *deploy.Engine
-	source  *source.Source
-	alive   deploy.Alive
-	trouble error
-	opened  chan struct{} // closed when the first attempt to open the app has ended
+	leaving context.Context // ends when the app is to leave; see lane.hand
+	leave   context.CancelFunc
 }
 
-// run keeps the app open until ctx ends. It returns early only when another agent holds the app's directory at the
-// very start; any other trouble is waited out.
-func (a *app) run(ctx context.Context) error {
+// same reports whether the app would be made of the same parts as another one.
+func (a *app) same(as *app) bool {
+	if (a.receipts == nil) != (as.receipts == nil) || a.receipts != nil && (a.receipts.Bucket != as.receipts.Bucket || a.receipts.Key != as.receipts.Key) {
+		return false
+	}
+	return a.server == as.server && a.poll == as.poll && a.state == as.state && a.bucket == as.bucket && reflect.DeepEqual(a.App, as.App)
+}
+
+// run keeps the app open, and its receipt written, until ctx ends or the app is to leave. With strict it returns early when
+// another agent holds the app's directory at the very start; any other trouble is waited out.
+func (a *app) run(ctx context.Context, strict bool) error {
+	if a.receipts != nil {
+		background, end := context.WithCancel(context.WithoutCancel(ctx))
+		var writer sync.WaitGroup
+		writer.Go(func() { a.receipts.Run(background) })
+		defer func() { end(); writer.Wait() }() // the last word of the engine is still to be written
+	}
 	pause := retryFirst
 	for first := true; ; first = false {
 		engine, done, err := a.open(ctx)
 		if err == nil {
 			defer done()
+			defer context.AfterFunc(a.leaving, engine.Leave)()
 			return engine.Run(ctx)
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		if first && errors.Is(err, appdir.ErrLocked) {
+		if first && strict && errors.Is(err, appdir.ErrLocked) {
 			return err
 		}
 		a.log.Warn("app is not ready", "app", a.Key, "error", err, "again_in", pause)
 		a.receipts.Poke()
 		select {
 		case <-ctx.Done():
+			return nil
+		case <-a.leaving.Done():
 			return nil
 		case <-a.wake:
 		case <-time.After(pause/2 + rand.N(pause)): // #nosec G404 -- jitter
@@ -89,6 +107,9 @@ func (a *app) open(ctx context.Context) (engine *deploy.Engine, done func(), err
 	a.engine, a.source, a.trouble = engine, from, err
 	if engine != nil {
 		a.alive = engine.Alive
+		if a.offered.Valid() {
+			engine.Offer(a.offered)
+		}
 	}
 	select {
 	case <-a.opened:
@@ -259,14 +280,21 @@ func (a *app) detail(ctx context.Context) deployment.Detail {
 	return d
 }
 
-// ring makes the app look at its pointer now.
+// ring makes the app look at its pointer now. What is rung for while the app has no engine yet is kept for it; an app of an
+// older configuration, whose trust may not be that of today, only has the one of today look.
 func (a *app) ring(v release.Verified) {
-	if engine, _, err := a.now(); err == nil {
-		engine.Offer(v)
-		return
+	a.mu.Lock()
+	engine, mine := a.engine, a.runs == a
+	if v.Valid() && !v.Plain() && !(engine != nil && mine) {
+		a.offered = v
 	}
-	select {
-	case a.wake <- struct{}{}:
+	a.mu.Unlock()
+	switch {
+	case engine != nil && mine:
+		engine.Offer(v)
+	case engine != nil:
+		engine.Wake()
 	default:
+		a.knock()
 	}
 }

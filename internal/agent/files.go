@@ -68,29 +68,45 @@ func secretError(key string, err error) error {
 	return &configError{err}
 }
 
-// openBuckets opens the bucket that releases come from, and the one that receipts go to. It asks nobody: an error is one
-// of the settings.
-func openBuckets(s config.Settings, files secret.Store, log *slog.Logger) (releases, receipts bucket.Bucket, err error) {
-	o := bucket.Options{URL: s.Bucket, Log: log}
+// stores are the buckets of a configuration, and what they were opened with.
+type stores struct {
+	from, to           place
+	releases, receipts bucket.Bucket
+}
+
+// place is all that a bucket is opened with.
+type place struct{ url, id, secret string }
+
+// openStores opens the bucket that releases come from, and the one that receipts go to, unless before has them open. It asks
+// nobody: an error is one of the settings.
+func openStores(s config.Settings, files secret.Store, before stores, log *slog.Logger) (now stores, err error) {
+	now.from.url, now.to.url = s.Bucket, s.Receipts.Bucket
 	if c := s.Credentials; c != (config.Credentials{}) {
 		var idErr, secretErr error
-		o.AccessKeyID, idErr = files.Line(c.AccessKeyID)
-		o.SecretAccessKey, secretErr = files.Line(c.SecretAccessKey)
+		now.from.id, idErr = files.Line(c.AccessKeyID)
+		now.from.secret, secretErr = files.Line(c.SecretAccessKey)
 		if err := errors.Join(idErr, secretErr); err != nil {
-			return nil, nil, secretError("credentials", err)
+			return stores{}, secretError("credentials", err)
 		}
+		now.to.id, now.to.secret = now.from.id, now.from.secret
 	}
-	if releases, err = bucket.Open(context.Background(), o); err != nil {
-		return nil, nil, &configError{err}
+	open := func(p, was place, have bucket.Bucket) (bucket.Bucket, error) {
+		if p == was {
+			return have, nil
+		}
+		return bucket.Open(context.Background(), bucket.Options{URL: p.url, AccessKeyID: p.id, SecretAccessKey: p.secret, Log: log})
 	}
-	if s.Receipts.Bucket == "" {
-		return releases, releases, nil
+	if now.releases, err = open(now.from, before.from, before.releases); err != nil {
+		return stores{}, &configError{err}
 	}
-	o.URL = s.Receipts.Bucket
-	if receipts, err = bucket.Open(context.Background(), o); err != nil {
-		return nil, nil, &configError{fmt.Errorf("receipts: %w", err)}
+	if now.to.url == "" {
+		now.receipts = now.releases
+		return now, nil
 	}
-	return releases, receipts, nil
+	if now.receipts, err = open(now.to, before.to, before.receipts); err != nil {
+		return stores{}, &configError{fmt.Errorf("receipts: %w", err)}
+	}
+	return now, nil
 }
 
 // certificate is what the port is served with, nil for plain HTTP.

@@ -63,9 +63,11 @@ func (a *Agent) listen(passed []net.Listener) (err error) {
 		a.ports = []net.Listener{l}
 	}
 	if len(a.ports) > 0 {
-		if a.cert, err = certificate(a.settings, a.log); err != nil {
+		cert, err := certificate(a.settings, a.log)
+		if err != nil {
 			return err
 		}
+		a.cert.Store(cert)
 	}
 	a.socket, err = listenSocket(a.settings.Socket)
 	return err
@@ -152,15 +154,16 @@ func (a *Agent) serve(ctx context.Context, stop context.CancelCauseFunc, wait *s
 			}
 		})
 	}
-	gate, public := port.NewGate(maxConnections, maxOfOne), a.public()
+	a.outside, a.inside = a.public(), a.private()
+	gate := port.NewGate(maxConnections, maxOfOne)
 	for _, l := range a.ports {
 		l = gate.Listener(l)
-		if a.cert != nil {
-			l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.cert.Get})
+		if a.cert.Load() != nil {
+			l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.certify})
 		}
-		start(l, public)
+		start(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.now.Load().outside.ServeHTTP(w, r) }))
 	}
-	start(a.socket, a.private())
+	start(a.socket, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.now.Load().inside.ServeHTTP(w, r) }))
 	return func() {
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutTime)
 		defer cancel()
@@ -173,9 +176,14 @@ func (a *Agent) serve(ctx context.Context, stop context.CancelCauseFunc, wait *s
 	}
 }
 
+// certify answers a handshake with the certificate of the configuration that counts.
+func (l *life) certify(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return l.cert.Load().Get(hello)
+}
+
 // supervise waits for the end of ctx, and tells the service manager, where there is one, that the agent is up, alive and
 // at last stopping.
-func (a *Agent) supervise(ctx context.Context) {
+func (a *Agent) supervise(ctx context.Context, c *crew) {
 	say := func(state string) {
 		if _, err := daemon.SdNotify(false, state); err != nil {
 			a.log.Warn("notify systemd", "error", err)

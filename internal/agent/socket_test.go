@@ -223,7 +223,7 @@ func TestAReleaseHasTheTimeThatItsCheckAllows(t *testing.T) {
 
 func TestALiveReleaseIsHealthyOnlyWhileItIs(t *testing.T) {
 	site := newSick(t)
-	one := &app{App: config.App{Health: config.Health{HTTP: site.URL}}}
+	one := &app{App: config.App{Health: config.Health{HTTP: site.URL}}, lane: &lane{}}
 	u := &unit{Service: unmanaged{service.None{}}}
 	one.alive = one.aliver(u)
 	p := release.Pointer{Seq: 3, Release: release.Release{Hash: hash("1")}}
