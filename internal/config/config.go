@@ -9,6 +9,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +29,7 @@ const maxFile = 1 << 20
 // absolute paths, or names without a slash: systemd credentials of the service.
 type Settings struct {
 	Path        string // the file that they came from
+	Digest      string // hex SHA-256 of its text
 	Server      string
 	Labels      []string
 	Bucket      string // bucket URL
@@ -202,6 +205,7 @@ func Parse(path string, data []byte, host string) (Settings, error) {
 	if err != nil {
 		return Settings{}, fmt.Errorf("%s: %w", path, err)
 	}
-	s.Path, s.effective = path, effective
+	sum := sha256.Sum256(data)
+	s.Path, s.Digest, s.effective = path, hex.EncodeToString(sum[:]), effective
 	return s, nil
 }
