@@ -13,8 +13,10 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	reload := make(chan os.Signal, 1) // however many come, one reading of the file is enough
+	signal.Notify(reload, syscall.SIGHUP)
 	_, journal := os.LookupEnv("JOURNAL_STREAM")
-	code := agent.Run(ctx, agent.Options{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Journal: journal})
+	code := agent.Run(ctx, agent.Options{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Journal: journal, Reload: reload})
 	stop()
 	os.Exit(code)
 }

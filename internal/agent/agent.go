@@ -75,6 +75,7 @@ func build(s config.Settings, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	a.notices.Store(outbox.NewNotices(s.Notify, s.Server, log))
+	a.reloads.original, a.reloads.loaded = s, a.started
 	a.now.Store(a)
 	return a, nil
 }
@@ -113,7 +114,7 @@ func (l *life) under(s config.Settings, before *Agent) (*Agent, error) {
 		}
 		one.bell.ring = one.ring
 		if before != nil {
-			if old, err := before.find(c.Key); err == nil && old.same(one) {
+			if old, there := before.app(c.Key); there && old.same(one) {
 				one = old
 			}
 		}

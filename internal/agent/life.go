@@ -32,6 +32,8 @@ type life struct {
 	now  atomic.Pointer[Agent] // the configuration that counts
 	over chan struct{}         // closed when Run has ended
 
+	reloads reloading // what of it changes is guarded by mu
+
 	mu          sync.Mutex
 	subscribers map[int]func(app string, event deployment.Event)
 	next        int
@@ -40,7 +42,7 @@ type life struct {
 
 func newLife(log *slog.Logger) *life {
 	return &life{
-		log: log, started: time.Now(), patience: requestTime, over: make(chan struct{}),
+		log: log, started: time.Now(), patience: requestTime, over: make(chan struct{}), reloads: reloading{asked: make(chan chan error)},
 		subscribers: map[int]func(string, deployment.Event){}, lanes: map[string]*lane{},
 	}
 }

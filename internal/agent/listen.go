@@ -181,15 +181,15 @@ func (l *life) certify(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return l.cert.Load().Get(hello)
 }
 
-// supervise waits for the end of ctx, and tells the service manager, where there is one, that the agent is up, alive and
-// at last stopping.
+// supervise waits for the end of ctx and reads the configuration again whenever that is asked for. It tells the service
+// manager, where there is one, that the agent is up, alive and at last stopping.
 func (a *Agent) supervise(ctx context.Context, c *crew) {
 	say := func(state string) {
 		if _, err := daemon.SdNotify(false, state); err != nil {
 			a.log.Warn("notify systemd", "error", err)
 		}
 	}
-	say(daemon.SdNotifyReady)
+	say(a.up())
 	defer say(daemon.SdNotifyStopping)
 	every, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -207,6 +207,10 @@ func (a *Agent) supervise(ctx context.Context, c *crew) {
 			return
 		case <-beat:
 			say(daemon.SdNotifyWatchdog)
+		case <-a.reloads.signals:
+			_ = a.rereads(c, say) // it has said what is wrong
+		case answer := <-a.reloads.asked:
+			answer <- a.rereads(c, say)
 		}
 	}
 }

@@ -60,6 +60,7 @@ func (a *Agent) private() http.Handler {
 	})
 	mux.HandleFunc("GET /metrics", a.metrics)
 	mux.HandleFunc("GET /{$}", a.page)
+	mux.HandleFunc("GET /v1/agent", a.itself)
 	mux.HandleFunc("GET /v1/apps", func(w http.ResponseWriter, r *http.Request) {
 		overview := deployment.Overview{Apps: []deployment.Receipt{}}
 		for _, one := range a.apps {

@@ -28,6 +28,8 @@ type Options struct {
 	Args           []string // without the program's name
 	Stdout, Stderr io.Writer
 	Journal        bool // standard error goes to a log that keeps the time itself
+	// Reload has the daemon read its configuration again with everything that comes; nil: it never does.
+	Reload <-chan os.Signal
 }
 
 // Run is the program: it reads the flags and the configuration, runs the daemon until ctx ends, or with --once looks at
@@ -74,6 +76,7 @@ func Run(ctx context.Context, o Options) (code int) {
 	if err != nil {
 		return o.fail(err)
 	}
+	a.reloads.signals = o.Reload
 	if err := a.Run(ctx); err != nil {
 		return o.fail(err)
 	}
@@ -104,6 +107,8 @@ Pulls the releases of the apps in FILE, proves them healthy, or puts the old one
 
 Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 rolled back or broken, 4 unknown release, 5 held or taken by
 another agent, 6 verification failed. With --once the highest over all apps.
+
+SIGHUP has the daemon read FILE again; a file that cannot be used changes nothing. SIGTERM stops it at a safe point.
 `
 
 // trim drops the time where the log keeps it.
