@@ -3,13 +3,10 @@ package config
 import (
 	"fmt"
 	"maps"
-	"net"
 	"net/url"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -20,12 +17,9 @@ const (
 	minPoll   = time.Second
 	minKeep   = 2
 	maxSocket = 107
-	maxTimes  = 24 * time.Hour // for every duration
-)
-
-var (
-	bucketName     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$`)
-	credentialName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$`)
+	// maxThreshold is how many keys there may be.
+	maxThreshold = 16
+	maxTimes     = 24 * time.Hour // for every duration
 )
 
 // check reports every value that is not right, and returns the settings that the form stands for.
@@ -62,7 +56,7 @@ func (r *reader) check(f *form) Settings {
 		r.trust("trust", f.Trust.over(nil))
 	}
 	s.TLS = r.tls(f.TLS)
-	s.Receipts = r.receipts(f.Receipts)
+	s.Receipts = r.receipts(string(f.Receipts))
 	r.absolute("state", f.State)
 	r.absolute("socket", f.Socket)
 	if len(f.Socket) > maxSocket {
@@ -235,6 +229,15 @@ func (r *reader) trust(at string, f *trustForm) (t release.Trust, refused bool) 
 	if r.places[at] == nil {
 		at = "trust" // it was written above
 	}
+	switch f.Reverts {
+	case "", "follow", "refuse":
+	default:
+		r.wrong(at+"/reverts", "%q: want follow or refuse", f.Reverts)
+	}
+	if f.Threshold != nil && (*f.Threshold < 1 || *f.Threshold > maxThreshold) {
+		r.wrong(at+"/threshold", "%d: want 1 to %d", *f.Threshold, maxThreshold)
+		return t, false
+	}
 	switch f.Word {
 	case "":
 	case "none":
@@ -243,16 +246,15 @@ func (r *reader) trust(at string, f *trustForm) (t release.Trust, refused bool) 
 		r.wrong(at, "%q: want none, or keys below it", f.Word)
 		return t, false
 	}
-	switch f.Reverts {
-	case "follow", "refuse":
-	default:
-		r.wrong(at+"/reverts", "%q: want follow or refuse", f.Reverts)
-	}
 	var keys []release.PublicKey
 	for i, text := range f.Keys {
 		key, err := release.ParsePublicKey(text)
 		if err != nil {
 			r.wrong(fmt.Sprintf("%s/keys[%d]", at, i), "%v", err)
+			continue
+		}
+		if key.String() != text {
+			r.wrong(fmt.Sprintf("%s/keys[%d]", at, i), "want %s, without white space", key)
 			continue
 		}
 		keys = append(keys, key)
@@ -303,7 +305,7 @@ func (r *reader) receipts(text string) Receipts {
 func (r *reader) notify(at string, f notifyForm) Notify {
 	if f.Webhook.Reveal() == "" {
 		r.wrong(at+"/webhook", "it is missing")
-	} else if u, err := url.Parse(f.Webhook.Reveal()); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+	} else if u, err := url.Parse(f.Webhook.Reveal()); err != nil || !web(f.Webhook.Reveal()) || u.Host == "" {
 		r.wrong(at+"/webhook", "want https://…") // the value is a secret
 	}
 	for i, change := range f.On {
@@ -312,79 +314,4 @@ func (r *reader) notify(at string, f notifyForm) Notify {
 		}
 	}
 	return Notify(f)
-}
-
-// bucket checks a bucket's URL as far as it goes without asking anyone.
-func (r *reader) bucket(at, text string) {
-	if !strings.Contains(text, "://") {
-		if !bucketName.MatchString(text) {
-			r.wrong(at, "%q: want a bucket's name, s3://…, or file:///…", text)
-		}
-		return
-	}
-	u, err := url.Parse(text)
-	switch {
-	case err != nil:
-		r.wrong(at, "want a bucket's name, s3://…, or file:///…")
-	case u.User != nil:
-		r.wrong(at, "no key belongs into the URL; see credentials")
-	case u.Scheme == "s3" && !bucketName.MatchString(u.Host):
-		r.wrong(at, "%q: want s3:// and a bucket's name of 3 to 63 characters", text)
-	case u.Scheme == "file" && (u.Host != "" || !path.IsAbs(u.Path)):
-		r.wrong(at, "%q: want file:// and an absolute path, three slashes in all", text)
-	case u.Scheme != "s3" && u.Scheme != "file":
-		r.wrong(at, "%q: want a bucket's name, s3://…, or file:///…", text)
-	}
-}
-
-func (r *reader) httpURL(at, text string) {
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		r.wrong(at, "%q: want a URL such as http://127.0.0.1:3000/", text)
-	}
-}
-
-func (r *reader) address(at, text string) {
-	_, port, err := net.SplitHostPort(text)
-	if err != nil {
-		r.wrong(at, `%q: want host:port`, text)
-		return
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		r.wrong(at, "%q: want a port of 0 to 65535", text)
-	}
-}
-
-func (r *reader) absolute(at, file string) {
-	if !path.IsAbs(file) || path.Clean(file) != file || file == "/" {
-		r.wrong(at, "%q: want an absolute path, without . or .. or a slash at its end", file)
-	}
-}
-
-// secret checks the name of a file that may be a credential of the service too, which has no slash in its name.
-func (r *reader) secret(at, file string) {
-	switch {
-	case file == "" || credentialName.MatchString(file):
-	case path.IsAbs(file):
-		r.absolute(at, file)
-	default:
-		r.wrong(at, "%q: want an absolute path, or the name of a systemd credential (LoadCredential=)", file)
-	}
-}
-
-func (r *reader) argv(at string, argv []string) {
-	if argv != nil && (len(argv) == 0 || argv[0] == "") {
-		r.wrong(at, "it names no program")
-	}
-}
-
-func (r *reader) span(at string, d *duration, least time.Duration) {
-	if v := time.Duration(*d); v < least || v > maxTimes {
-		r.wrong(at, "%v: want %v to %v", v, least, maxTimes)
-	}
-}
-
-// utf8Printable reports whether s is something that an object's key may be.
-func utf8Printable(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c == 0x7f || c == '\uFFFD' })
 }

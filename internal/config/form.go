@@ -21,7 +21,7 @@ type form struct {
 	Listen      string              `yaml:"listen,omitempty"`
 	TLS         *tlsForm            `yaml:"tls,omitempty"`
 	PingToken   string              `yaml:"ping_token_file,omitempty"`
-	Receipts    string              `yaml:"receipts"`
+	Receipts    textOrBool          `yaml:"receipts"`
 	Metrics     bool                `yaml:"metrics"`
 	StatusPage  bool                `yaml:"status_page"`
 	State       string              `yaml:"state"`
@@ -76,14 +76,17 @@ type tlsForm struct {
 }
 
 type credentialsForm struct {
-	AccessKeyID     string `yaml:"access_key_id_file"`
-	SecretAccessKey string `yaml:"secret_access_key_file"`
+	AccessKeyID     string `yaml:"access_key_id_file,omitempty"`
+	SecretAccessKey string `yaml:"secret_access_key_file,omitempty"`
 }
 
 type notifyForm struct {
 	Webhook Secret   `yaml:"webhook"`
 	On      []string `yaml:"on"`
 }
+
+// textOrBool is text that true and false stand for too.
+type textOrBool string
 
 // duration is written as Go writes it: 30s, 5m.
 type duration time.Duration
@@ -135,7 +138,9 @@ var changes = []string{"rolled-back", "failed", "broken", "recovered"}
 // fill writes the default into everything that the file left out.
 func (f *form) fill(host string) {
 	set(&f.Server, host)
-	set(&f.Receipts, "true")
+	if f.Receipts == "" {
+		f.Receipts = "true"
+	}
 	set(&f.State, defaultState)
 	set(&f.Socket, defaultSocket)
 	f.State = cut(f.State)

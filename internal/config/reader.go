@@ -152,7 +152,9 @@ func (r *reader) read(path string, node ast.Node, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
 		if text, ok := scalar(node); ok && v.FieldByName("Word").IsValid() {
-			v.FieldByName("Word").SetString(text)
+			if r.filled(path, node, text) {
+				v.FieldByName("Word").SetString(text)
+			}
 			return
 		}
 		r.fields(path, node, v)
@@ -162,11 +164,16 @@ func (r *reader) read(path string, node ast.Node, v reflect.Value) {
 		r.list(path, node, v)
 	case reflect.String:
 		text, ok := scalar(node)
-		if !ok {
+		item := strings.HasSuffix(path, "]") // an argument, a label: whatever stands there is its text
+		_, flag := node.(*ast.BoolNode)
+		switch {
+		case !ok:
 			r.unfit(path, node, "want text, not %s", kind(node))
-			return
+		case !item && !written(node) && !(flag && v.Type() == reflect.TypeFor[textOrBool]()):
+			r.unfit(path, node, "want text, not %s; put it into quotes", text)
+		case item || r.filled(path, node, text):
+			v.SetString(text)
 		}
-		v.SetString(text)
 	case reflect.Bool:
 		b, ok := node.(*ast.BoolNode)
 		if !ok {
@@ -176,8 +183,9 @@ func (r *reader) read(path string, node ast.Node, v reflect.Value) {
 		v.SetBool(b.Value)
 	case reflect.Int:
 		text, _ := scalar(node)
+		_, number := node.(*ast.IntegerNode)
 		i, err := strconv.Atoi(text)
-		if err != nil {
+		if err != nil || !number {
 			r.unfit(path, node, "want a whole number, not %s", kind(node))
 			return
 		}
@@ -278,6 +286,23 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "/" + key
+}
+
+// filled reports whether the text says something; what is empty is a problem, for it may stand for anything.
+func (r *reader) filled(path string, node ast.Node, text string) bool {
+	if text == "" {
+		r.unfit(path, node, "it is empty; give it a value, or leave the key out")
+	}
+	return text != ""
+}
+
+// written reports whether a value is text in YAML too, and not a number or a flag that only looks like the text.
+func written(node ast.Node) bool {
+	switch node.(type) {
+	case *ast.StringNode, *ast.LiteralNode:
+		return true
+	}
+	return false
 }
 
 // scalar is the text of a plain or quoted value.
