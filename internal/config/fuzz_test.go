@@ -11,7 +11,7 @@ import (
 )
 
 // FuzzConfig offers arbitrary files: each is either refused with problems that can be shown, or gives settings within
-// their rules, whose effective form says the same.
+// their rules, whose effective form says the same; and what is taken, the schema takes too.
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte(ok))
 	f.Add([]byte(ok + `
@@ -49,6 +49,7 @@ apps:
 	} {
 		f.Add([]byte(odd))
 	}
+	judged := compiled(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 16<<10 {
 			return // an agent's file is small, and a large one only slows this down
@@ -62,6 +63,7 @@ apps:
 			return
 		}
 		checkSettings(t, s)
+		judge(t, judged, data)
 		if len(s.Notify) > 0 {
 			return // the effective form hides the webhook, so it cannot be read back
 		}
