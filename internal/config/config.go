@@ -172,40 +172,53 @@ func (p Problem) String() string {
 
 // Load reads and checks the file at path. A file that cannot be read gives its fs error, one with problems an *Error.
 func Load(path string) (Settings, error) {
-	f, err := os.Open(path)
+	data, host, err := read(path)
 	if err != nil {
-		return Settings{}, fmt.Errorf("read configuration: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return Settings{}, fmt.Errorf("read configuration: %w", err)
-	}
-	if len(data) > maxFile {
-		return Settings{}, fmt.Errorf("read configuration: %s is over %d bytes: %w", path, maxFile, fs.ErrInvalid)
-	}
-	host, err := os.Hostname()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Settings{}, fmt.Errorf("host name: %w", err)
+		return Settings{}, err
 	}
 	return Parse(path, data, host)
 }
 
+// read returns the text of the file and this machine's name.
+func read(path string) (data []byte, host string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, "", fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	if data, err = io.ReadAll(io.LimitReader(f, maxFile+1)); err != nil {
+		return nil, "", fmt.Errorf("read configuration: %w", err)
+	}
+	if len(data) > maxFile {
+		return nil, "", fmt.Errorf("read configuration: %s is over %d bytes: %w", path, maxFile, fs.ErrInvalid)
+	}
+	if host, err = os.Hostname(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("host name: %w", err)
+	}
+	return data, host, nil
+}
+
 // Parse checks the text of the file at path. host is the name that the server has when the file gives it none.
 func Parse(path string, data []byte, host string) (Settings, error) {
+	s, _, err := parse(path, data, host)
+	return s, err
+}
+
+// parse is Parse; the reader knows where everything stands.
+func parse(path string, data []byte, host string) (Settings, *reader, error) {
 	r := &reader{path: path, lines: strings.Split(string(data), "\n")}
 	var f form
 	r.parse(data, &f)
 	f.fill(strings.ToLower(host))
 	s := r.check(&f)
 	if len(r.problems) > 0 {
-		return Settings{}, &Error{Problems: r.sorted()}
+		return Settings{}, r, &Error{Problems: r.sorted()}
 	}
 	effective, err := f.text()
 	if err != nil {
-		return Settings{}, fmt.Errorf("%s: %w", path, err)
+		return Settings{}, r, fmt.Errorf("%s: %w", path, err)
 	}
 	sum := sha256.Sum256(data)
 	s.Path, s.Digest, s.effective = path, hex.EncodeToString(sum[:]), effective
-	return s, nil
+	return s, r, nil
 }

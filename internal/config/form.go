@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,6 +88,14 @@ type notifyForm struct {
 
 // textOrBool is text that true and false stand for too.
 type textOrBool string
+
+// MarshalYAML implements yaml.InterfaceMarshaler.
+func (t textOrBool) MarshalYAML() (any, error) {
+	if b, err := strconv.ParseBool(string(t)); err == nil && (t == "true" || t == "false") {
+		return b, nil
+	}
+	return string(t), nil
+}
 
 // duration is written as Go writes it: 30s, 5m.
 type duration time.Duration
