@@ -57,10 +57,10 @@ type app struct {
 
 // same reports whether the app would be made of the same parts as another one.
 func (a *app) same(as *app) bool {
-	if (a.receipts == nil) != (as.receipts == nil) || a.receipts != nil && (a.receipts.Bucket != as.receipts.Bucket || a.receipts.Key != as.receipts.Key) {
-		return false
-	}
-	return a.server == as.server && a.poll == as.poll && a.state == as.state && a.bucket == as.bucket && reflect.DeepEqual(a.App, as.App)
+	receipts := (a.receipts == nil) == (as.receipts == nil) &&
+		(a.receipts == nil || a.receipts.Bucket == as.receipts.Bucket && a.receipts.Key == as.receipts.Key)
+	return receipts && a.server == as.server && a.poll == as.poll && a.state == as.state && a.bucket == as.bucket &&
+		reflect.DeepEqual(a.App, as.App)
 }
 
 // run keeps the app open, and its receipt written, until ctx ends or the app is to leave. With strict it returns early when

@@ -16,9 +16,12 @@ func (r *reader) advise(s Settings) []Problem {
 			"write tls: auto, unless something in front of it has a certificate")
 	}
 	if s.Listen == "" {
-		for _, key := range []string{"tls", "metrics", "status_page", "ping_token_file"} {
-			if on := key != "metrics" && key != "status_page" || key == "metrics" && s.Metrics || key == "status_page" && s.StatusPage; on && r.places[key] != nil {
-				r.wrong(key, "it means nothing without listen:")
+		for _, k := range []struct {
+			name string
+			on   bool
+		}{{"tls", true}, {"metrics", s.Metrics}, {"status_page", s.StatusPage}, {"ping_token_file", true}} {
+			if k.on && r.places[k.name] != nil {
+				r.wrong(k.name, "it means nothing without listen:")
 			}
 		}
 	}
