@@ -299,6 +299,9 @@ func TestReloadSaysWhatNeedsARestart(t *testing.T) {
 			t.Errorf("got %q, want that %s waits, in the log too", line, key)
 		}
 	}
+	if was, now := r.settings, r.life.now.Load().settings; now.Listen != was.Listen || now.TLS != was.TLS || now.State != was.State || now.Socket != was.Socket {
+		t.Errorf("got %+v, want what the agent was started with", now)
+	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get("https://" + r.Addr() + "/metrics")
