@@ -216,8 +216,8 @@ func TestSchemaTakesWhatTheAgentTakes(t *testing.T) {
 	taken, refused, both := 0, 0, 0
 	for i, path := range places(v, nil) {
 		for j, value := range odd {
-			if testing.Short() && (i+j)%4 > 0 {
-				continue
+			if (i+j)%4 > 0 {
+				continue // the next test takes any of them
 			}
 			agent, editor := judge(t, s, with(t, v, path, value))
 			switch {
