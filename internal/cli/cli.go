@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/towline/towline/internal/cli/setup"
 )
 
 // Env is the world around the command.
@@ -59,6 +61,7 @@ Exit codes:
 type program struct {
 	env        Env
 	now        func() time.Time
+	machine    func(*setup.World) // tests: changes what the guided init sees
 	watchEvery time.Duration
 
 	socket string

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -13,11 +11,12 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/towline/towline/internal/bucket"
+	"github.com/towline/towline/internal/cli/setup"
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deployment"
-	"github.com/towline/towline/internal/ping"
 	"github.com/towline/towline/internal/release"
 )
 
@@ -26,55 +25,86 @@ type initFlags struct {
 	policy, json                            bool
 	bucket, prefix, environment, server, of string
 	publisher, agent, config                string
+	setup                                   setup.Flags
 }
 
 func (p *program) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Print what to set up: the key pair, the rights in the bucket, the line of a server",
-		Long: `Without flags, make a key pair and say where its halves go: the same as keygen.
+		Short: "Set up a server, and the repository that deploys to it; or print rights and addresses",
+		Long: `Ask for what has to be known, show what would be written, write it, and say what to paste where.
+
+On a server, as root, that is /etc/towline/agent.yaml, the key for the bucket beside it, the key pair and the workflow;
+elsewhere the key pair and the workflow. The workflow is written into the git checkout that this is run in; where there
+is none, it is printed. The private key is printed once and stored nowhere. Every question has a flag, and what flags
+answer is not asked. Nothing is asked with --yes, with --json, without a terminal, or when --app, --bucket and
+--access-key-id are there. A file that exists is not touched without --force.
 
 With --print-policy, print the policies that give CI and a server's agent what they need in an S3 bucket, and nothing
 more: one for an AWS role or user each, and a bucket policy with both for stores that take those instead. Another
 environment, and another server, have policies of their own.
 
 With --config, on a server with listen: in that file, print the line for the action's input servers, with the pin of
-the agent's self-signed certificate. The certificate is made if it is not there yet; nothing else is written.`,
-		Example: "  towline init --print-policy --app web --bucket my-deploys --server web-1\n  sudo towline init --config /etc/towline/agent.yaml",
+the agent's self-signed certificate. The certificate is made if it is not there yet; nothing else is written.
+
+With --json and nothing else, print a key pair, as keygen does.`,
+		Example: "  towline init\n  towline init --print-policy --app web --bucket my-deploys --server web-1\n" +
+			"  sudo towline init --config /etc/towline/agent.yaml",
 	}
 	var f initFlags
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.BoolVar(&f.policy, "print-policy", false, "print the policies of the bucket")
 	flags.StringVar(&p.app, "app", "", "name of the app")
 	flags.StringVar(&f.bucket, "bucket", "", "name or URL of the bucket (default TOWLINE_BUCKET)")
 	flags.StringVar(&f.prefix, "prefix", "", "of the app's keys (default the app's name)")
 	flags.StringVar(&f.environment, "environment", "production", "the environment")
-	flags.StringVar(&f.server, "server", "", "name of the server, for leave to write its receipt; without, the agent needs receipts: false")
-	flags.StringVar(&f.of, "for", "both", "whose policies: ci, agent or both")
+	flags.StringVar(&f.server, "server", "", "name of the server (default what this one calls itself); its policy lets it write its receipt")
+	flags.StringVar(&f.of, "for", "both", "whose half or policies: ci, agent or both (default both, and ci where this is no server)")
+	p.setupFlags(flags, &f.setup)
+	flags.BoolVar(&f.policy, "print-policy", false, "print the policies of the bucket")
 	flags.StringVar(&f.publisher, "principal-ci", "arn:aws:iam::ACCOUNT:role/towline-ci", "CI, as the store calls it in a bucket policy")
 	flags.StringVar(&f.agent, "principal-agent", "arn:aws:iam::ACCOUNT:user/towline-agent", "the agent, as the store calls it in a bucket policy")
-	flags.StringVar(&f.config, "config", "", "configuration `file` of this server's agent")
+	flags.StringVar(&f.config, "config", "", "print the servers line of the configuration `file`")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if !f.policy {
-			for _, name := range []string{"app", "bucket", "prefix", "environment", "server", "for", "principal-ci", "principal-agent"} {
-				if cmd.Flags().Changed(name) {
-					return usagef("--%s goes with --print-policy", name)
-				}
-			}
+		flags := cmd.Flags()
+		if err := together(flags, f.policy, f.config != ""); err != nil {
+			return err
 		}
 		switch {
-		case f.policy && f.config != "":
-			return usagef("--print-policy and --config: print the one or the other")
 		case f.policy:
 			return p.policies(f)
 		case f.config != "":
 			return p.serverLine(f)
+		case f.json && flags.NFlag() == 1:
+			return p.keyPair(true)
 		}
-		return p.keyPair(f.json)
+		return p.setUp(cmd.Context(), flags, f)
 	}
 	return cmd
+}
+
+// together refuses flags that say nothing beside one another.
+func together(flags *pflag.FlagSet, policy, config bool) error {
+	policies := []string{"principal-ci", "principal-agent"}
+	shared := append(policies, "app", "bucket", "prefix", "environment", "server", "for")
+	var err error
+	flags.Visit(func(flag *pflag.Flag) {
+		name := flag.Name
+		switch {
+		case err != nil || slices.Contains([]string{"json", "print-policy", "config", "color"}, name):
+		case policy && !slices.Contains(shared, name):
+			err = usagef("--%s does not go with --print-policy", name)
+		case !policy && config:
+			err = usagef("--%s does not go with --config, which only prints", name)
+		case !policy && slices.Contains(policies, name):
+			err = usagef("--%s goes with --print-policy", name)
+		}
+	})
+	if policy && config {
+		return usagef("--print-policy and --config: print the one or the other")
+	}
+	return err
 }
 
 // policies prints the policies of the bucket.
@@ -210,21 +240,9 @@ func address(s config.Settings) (string, error) {
 	if s.TLS.Mode != config.TLSAuto {
 		return line, nil
 	}
-	file, _, err := ping.Keep(filepath.Join(s.State, "tls"))
+	pin, err := setup.Pin(filepath.Join(s.State, "tls"))
 	if err != nil {
-		return "", fmt.Errorf("tls: %w", err)
+		return "", err
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("tls: %w", err)
-	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return "", fmt.Errorf("tls: %s: no certificate in it", file)
-	}
-	certificate, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return "", fmt.Errorf("tls: %s: %w", file, err)
-	}
-	return line + "#sha256=" + ping.Pin(certificate), nil
+	return line + "#sha256=" + pin, nil
 }

@@ -8,10 +8,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/towline/towline/internal/cli/setup"
 	"github.com/towline/towline/internal/release"
 	"github.com/towline/towline/test/parts"
 )
@@ -19,21 +22,35 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"towline": func() {
-			os.Exit(Main(context.Background(), Env{
+			p := &program{now: time.Now, watchEvery: 2 * time.Second, env: Env{
 				Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
-			}))
+			}}
+			if root := os.Getenv("SERVER_ROOT"); root != "" {
+				p.machine = serverAt(root)
+			}
+			os.Exit(p.run(context.Background()))
 		},
 	})
+}
+
+// serverAt makes the guided init take a directory for a server, on which everything belongs to whoever runs the test.
+func serverAt(root string) func(*setup.World) {
+	return func(w *setup.World) {
+		w.Root, w.Euid, w.Host = root, 0, "web-1"
+		w.Addresses = func() []string { return []string{"203.0.113.7", "10.0.0.5"} }
+		w.Account = func(string) (uid, gid int, err error) { return os.Getuid(), os.Getgid(), nil }
+	}
 }
 
 // TestScripts runs testdata/script/*.txtar. Beside testscript's own commands there are
 //
 //	code N towline ARGS…  run it and demand this exit code; stdout and stderr look at its output
 //	envsubst FILE         replace $NAME in it by the variables
+//	hides FILE…           demand that no private key stands in any of them
 //	empty DIR             demand that nothing lies in it; the lock of a directory bucket is nothing
 //
 // and the variables KEY and PUBLIC (a key pair), OTHER (a public key that signed nothing), BUCKET (a file:// URL of
-// $WORK/bucket, which exists).
+// $WORK/bucket, which exists). With SERVER_ROOT the guided init takes that directory for a server, and its user for root.
 func TestScripts(t *testing.T) { scripts(t, "testdata/script") }
 
 // TestGitScripts are those that need git.
@@ -69,6 +86,13 @@ func scripts(t *testing.T, dir string) {
 			"envsubst": func(ts *testscript.TestScript, neg bool, args []string) {
 				text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
+			},
+			"hides": func(ts *testscript.TestScript, neg bool, args []string) {
+				for _, file := range args {
+					if strings.Contains(ts.ReadFile(file), "towline-secret") {
+						ts.Fatalf("%s has a private key in it", file)
+					}
+				}
 			},
 			"empty": func(ts *testscript.TestScript, neg bool, args []string) {
 				entries, err := os.ReadDir(ts.MkAbs(args[0]))
