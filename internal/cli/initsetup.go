@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/towline/towline/internal/cli/setup"
+	"github.com/towline/towline/internal/cli/setup/prompt"
 	"github.com/towline/towline/internal/deployment"
 )
 
@@ -85,7 +86,7 @@ func (p *program) world(ctx context.Context) (setup.World, error) {
 	}
 	w := setup.World{
 		In: p.env.Stdin, Out: p.env.Stdout, Getenv: p.env.Getenv,
-		Terminal: setup.IsTerminal(p.env.Stdin) && setup.IsTerminal(p.env.Stdout),
+		Terminal: prompt.IsTerminal(p.env.Stdin) && prompt.IsTerminal(p.env.Stdout),
 		Euid:     os.Geteuid(), Host: host, Dir: dir, Addresses: addresses,
 		Account: func(name string) (uid, gid int, err error) {
 			a, err := lookUp(name, "")

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/towline/towline/internal/bucket"
+	"github.com/towline/towline/internal/cli/setup/draft"
 	"github.com/towline/towline/internal/release"
 )
 
@@ -38,8 +39,8 @@ func named(check func(string) error) func(string) (string, error) {
 }
 
 func checkKind(s string) (string, error) {
-	if !slices.Contains(kinds, s) {
-		return "", fmt.Errorf("%q: want one of %s", s, strings.Join(kinds, ", "))
+	if !slices.Contains(draft.Kinds, s) {
+		return "", fmt.Errorf("%q: want one of %s", s, strings.Join(draft.Kinds, ", "))
 	}
 	return s, nil
 }
@@ -47,7 +48,7 @@ func checkKind(s string) (string, error) {
 // checkBucket asks the bucket's own reader, and gives a URL that names all that the agent and CI need: what this shell's
 // environment adds, such as a region, they do not know.
 func (s *session) checkBucket(text string) (string, error) {
-	b, err := bucket.Open(s.dialogue.ctx, bucket.Options{URL: text})
+	b, err := bucket.Open(s.ctx, bucket.Options{URL: text})
 	if err != nil {
 		if meant := meantBucket(text); meant != "" {
 			return "", fmt.Errorf("that is the store's own address; do you mean %s ?", meant)
@@ -82,9 +83,6 @@ func meantBucket(text string) string {
 	return ""
 }
 
-// remote reports whether a bucket is a store that wants a key.
-func remote(text string) bool { return text != "" && !strings.HasPrefix(text, "file:") }
-
 // checkKeyPart takes an access key id or a secret, and nothing is no mistake. The error does not show it.
 func checkKeyPart(s string) (string, error) {
 	if s != "" && !keyPart.MatchString(s) {
@@ -95,7 +93,7 @@ func checkKeyPart(s string) (string, error) {
 
 // checkListen gives host:port, or nothing for no port.
 func checkListen(s string) (string, error) {
-	if s == "" || s == noUnit {
+	if s == "" || s == none {
 		return "", nil
 	}
 	full := s
@@ -124,7 +122,7 @@ func checkAddress(s string) (string, error) {
 
 // checkUnit gives the full name of a unit, or nothing for none.
 func checkUnit(s string) (string, error) {
-	if s == "" || s == noUnit {
+	if s == "" || s == none {
 		return "", nil
 	}
 	if !strings.Contains(s, ".") {

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/towline/towline/internal/cli/setup/draft"
+	"github.com/towline/towline/internal/cli/setup/place"
 )
 
 // Result is what was done, for programs. Private is there once, as with keygen: nobody can read it again.
@@ -18,24 +21,32 @@ type Result struct {
 	Servers     string   `json:"servers,omitempty"`        // for the action's input of this name
 	Expect      string   `json:"expect_servers,omitempty"` // or of this one
 	Look        *Look    `json:"bucket_check,omitempty"`
-	Files       []Change `json:"files"`
+	Files       []File   `json:"files"`
 	Kind        string   `json:"kind,omitempty"`
 	Workflow    string   `json:"workflow,omitempty"` // its text
 	Next        []string `json:"next"`
 }
 
+// File is one of the files: create, replace or keep, and where its former bytes are.
+type File struct {
+	Path   string `json:"path"`
+	Change string `json:"change"`
+	Backup string `json:"backup,omitempty"`
+}
+
 // take fills in what is known once the files are.
-func (r *Result) take(s *session, pin string, changes []Change) {
-	r.App, r.Environment, r.Bucket, r.Server, r.Files = s.App, s.Environment, s.Bucket, s.Server, changes
-	if changes == nil {
-		r.Files = []Change{}
+func (r *Result) take(s *session, pin string, changes []place.Change) {
+	r.App, r.Environment, r.Bucket, r.Server = s.App, s.Environment, s.Bucket, s.Server
+	r.Files = make([]File, len(changes))
+	for i, c := range changes {
+		r.Files[i] = File{c.Path, c.What, c.Backup}
 	}
 	r.Servers, r.Expect = "", s.Server
 	if s.Listen != "" {
 		r.Servers, r.Expect = s.serverLine(pin), ""
 	}
 	if s.ci {
-		r.Kind, r.Workflow = s.project.kind, s.workflow(pin)
+		r.Kind, r.Workflow = s.project.Kind, draft.Workflow(s.facts(pin))
 	}
 	r.Next = nil
 	for _, step := range s.steps() {
@@ -57,7 +68,7 @@ func (s *session) greet() {
 }
 
 // summary shows what will be, before it is.
-func (s *session) summary(changes []Change) {
+func (s *session) summary(changes []place.Change) {
 	heading := "Writing:"
 	switch {
 	case s.DryRun:
@@ -75,7 +86,7 @@ func (s *session) summary(changes []Change) {
 		width = max(width, len(c.Path))
 	}
 	for _, c := range changes {
-		s.printf("  %-*s  %s\n", width, c.Path, c.about())
+		s.printf("  %-*s  %s\n", width, c.Path, about(c))
 	}
 	if len(changes) > 0 {
 		s.printf("\n")
@@ -95,7 +106,7 @@ func (s *session) summary(changes []Change) {
 		row("server", s.Server+", "+s.Listen+", reached as "+s.Address)
 	}
 	if s.ci {
-		row("workflow", s.project.kind+", for pushes to "+s.branch())
+		row("workflow", s.project.Kind+", for pushes to "+s.branch())
 	}
 	if s.result.Private != "" {
 		row("key", "a new pair; the private half is printed once, at the end")
@@ -117,25 +128,25 @@ func (s *session) runsAs() string {
 	return ", unit " + s.Unit
 }
 
-func (c Change) about() string {
+func about(c place.Change) string {
 	text := "new"
-	switch c.Change {
-	case keep:
+	switch c.What {
+	case place.Keep:
 		return "stays, it is the same already"
-	case replace:
+	case place.Replace:
 		text = "replaced; the old one is kept as " + c.Backup
 	}
-	if c.owner != "" {
-		text += fmt.Sprintf(", of %s, mode %04o", c.owner, c.mode)
+	if c.Owner != "" {
+		text += fmt.Sprintf(", of %s, mode %04o", c.Owner, c.Mode)
 	}
 	return text
 }
 
 // texts shows the files of a dry run, but for secrets.
-func (s *session) texts(changes []Change) {
+func (s *session) texts(changes []place.Change) {
 	for _, c := range changes {
-		if !c.secret {
-			s.frame(c.Path, c.text)
+		if !c.Secret {
+			s.frame(c.Path, c.Text)
 		}
 	}
 	if s.ci && s.workflowPath() == "" {
@@ -150,7 +161,7 @@ func (s *session) frame(name, text string) {
 }
 
 // finish says what has come of it. The private key is printed here and nowhere else.
-func (s *session) finish(changes []Change) {
+func (s *session) finish(changes []place.Change) {
 	if len(changes) > 0 {
 		s.printf("\nWritten.\n")
 	}
@@ -214,7 +225,7 @@ func (s *session) paste() step {
 	} else if s.ci {
 		more = append(more, "TOWLINE_SIGNING_KEY     the private half of "+s.result.Public)
 	}
-	if s.ci && remote(s.Bucket) {
+	if s.ci && draft.Remote(s.Bucket) {
 		more = append(more, "AWS_ACCESS_KEY_ID       a key of CI's own for the bucket, not the server's",
 			"AWS_SECRET_ACCESS_KEY   its secret; what either key has to be allowed is printed by",
 			"                        "+s.policyCommand())
@@ -247,7 +258,7 @@ func (s *session) serverCommand() string {
 	if s.Prefix != "" {
 		argv = append(argv, "--prefix", quote(s.Prefix))
 	}
-	if s.project.kind == kindStatic {
+	if s.project.Kind == draft.Static {
 		argv = append(argv, "--unit none")
 	}
 	return strings.Join(append(argv, "--public-key", quote(s.result.Public)), " ")
@@ -270,7 +281,7 @@ func (s *session) again() string {
 	for _, q := range s.questions() {
 		value := *q.value
 		if value == "" && (q.flag == "listen" || q.flag == "unit") && s.server {
-			value = noUnit
+			value = none
 		}
 		if value == "" || q.secret || q.server && !s.server || q.flag == "public-key" && s.result.Private != "" {
 			continue

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/internal/bucket"
+	"github.com/towline/towline/internal/cli/setup/draft"
 	"github.com/towline/towline/internal/release"
 )
 
@@ -70,7 +71,7 @@ func (s *session) lookAtBucket(ctx context.Context) {
 	}
 	found := s.World.Check(ctx, bucket.Options{URL: s.Bucket, AccessKeyID: s.AccessKeyID, SecretAccessKey: s.Secret},
 		release.PointerKey(prefix, s.Environment))
-	if s.AccessKeyID == "" && remote(s.Bucket) && found.Level == "ok" && s.Getenv("AWS_ACCESS_KEY_ID")+s.Getenv("AWS_PROFILE") != "" {
+	if s.AccessKeyID == "" && draft.Remote(s.Bucket) && found.Level == "ok" && s.Getenv("AWS_ACCESS_KEY_ID")+s.Getenv("AWS_PROFILE") != "" {
 		found = Look{"warn", "it answers with the key of this shell's environment, which the agent does not have", fix(bucket.ErrNoCredentials)}
 	}
 	s.result.Look = &found

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/towline/towline/internal/cli/setup/draft"
 	"github.com/towline/towline/internal/release"
 )
 
@@ -41,7 +42,7 @@ func (s *session) questions() []question {
 		{flag: "app", value: &a.App, preset: s.suggestedApp(), required: true, when: true, check: named(release.CheckApp),
 			why: both("The app: a short name, lower case. Its directory here will be /srv/NAME, its folder in the bucket NAME/.",
 				"The app: a short name, lower case, the same here and on the server. Its directory there will be /srv/NAME.")},
-		{flag: "kind", value: &a.Kind, preset: kindOther, when: s.ci && s.project.kind == "", check: checkKind,
+		{flag: "kind", value: &a.Kind, preset: draft.Other, when: s.ci && s.kind == "", check: checkKind,
 			label: "made of",
 			why:   "What it is made of, for the steps of the workflow: node, go, python, php, static (plain files), or other."},
 		{flag: "bucket", value: &a.Bucket, preset: s.Getenv("TOWLINE_BUCKET"), required: true, when: true, check: s.checkBucket, why: bucketWhy},
@@ -49,13 +50,13 @@ func (s *session) questions() []question {
 			why: "The environment: the track that the server follows, such as production or staging."},
 		{flag: "server", value: &a.Server, preset: s.suggestedServer(), required: true, when: true, check: named(release.CheckServer),
 			label: both("this server", "the server"), why: "What the server is called in logs and receipts."},
-		{flag: "access-key-id", value: &a.AccessKeyID, server: true, when: remote(a.Bucket), check: checkKeyPart,
+		{flag: "access-key-id", value: &a.AccessKeyID, server: true, when: draft.Remote(a.Bucket), check: checkKeyPart,
 			label: "access key id",
 			why: "This server's own key for the bucket, which reads releases and writes one receipt. Empty: the machine has a role,\n" +
 				"which the AWS SDK finds by itself."},
 		{flag: "secret-access-key-file", value: &a.Secret, required: true, server: true, secret: true, when: a.AccessKeyID != "", check: s.checkSecret,
 			label: "secret access key", why: "The secret of that key. What you type is not shown."},
-		{flag: "listen", value: &a.Listen, preset: noUnit, server: true, when: true, check: checkListen,
+		{flag: "listen", value: &a.Listen, preset: none, server: true, when: true, check: checkListen,
 			why: "A port for pings. none: no open port; a release is found within 30 seconds, behind every firewall.\n" +
 				":8422: CI tells this server at once and shows live what it does; the firewall has to let the port in."},
 		{flag: "address", value: &a.Address, preset: s.suggestedAddress(), server: true, when: a.Listen != "", check: checkAddress,
@@ -88,7 +89,7 @@ func (s *session) soak() string {
 
 // interview finds every answer. The flags are checked before the first question: nobody answers ten of them for nothing.
 func (s *session) interview(ctx context.Context) error {
-	s.Kind, s.Repository = s.project.kind, s.checkout.repository
+	s.Kind, s.Repository = s.kind, s.checkout.repository
 	if s.Prefix != "" {
 		if err := release.CheckPrefix(s.Prefix); err != nil {
 			return usagef("", "--prefix: %w", err)
@@ -160,7 +161,7 @@ func (s *session) settle(q question) (err error) {
 	}
 	switch {
 	case s.asking:
-		*q.value, err = s.dialogue.ask(q.why, label, q.preset, q.secret, q.check)
+		*q.value, err = s.dialogue.Ask(q.why, label, q.preset, q.secret, q.check)
 	case q.secret && s.Getenv("AWS_SECRET_ACCESS_KEY") != "":
 		*q.value, err = checkKeyPart(s.Getenv("AWS_SECRET_ACCESS_KEY"))
 	case q.required && (q.preset == "" || q.flag == "app"): // a directory's name is a guess, which somebody has to see
@@ -183,7 +184,7 @@ func (s *session) checkSecret(text string) (string, error) {
 		return checkKeyPart(text)
 	}
 	if file == "-" {
-		line, err := s.dialogue.line()
+		line, err := s.dialogue.Line()
 		if err != nil {
 			return "", err
 		}
@@ -239,8 +240,8 @@ func (s *session) suggestedAddress() string {
 }
 
 func (s *session) suggestedUnit() string {
-	if s.Kind == kindStatic || s.App == "" {
-		return noUnit
+	if s.Kind == draft.Static || s.App == "" {
+		return none
 	}
 	return s.App + ".service"
 }

@@ -19,18 +19,20 @@ import (
 	"os"
 
 	"github.com/towline/towline/internal/bucket"
+	"github.com/towline/towline/internal/cli/setup/draft"
+	"github.com/towline/towline/internal/cli/setup/place"
+	"github.com/towline/towline/internal/cli/setup/prompt"
 	"github.com/towline/towline/internal/release"
 )
 
-// Where the server's half lies. The names are the ones that the documents, the unit and the package use.
 const (
-	ConfigDir  = "/etc/towline"
-	ConfigFile = ConfigDir + "/agent.yaml"
-	idFile     = ConfigDir + "/access-key-id"
-	secretFile = ConfigDir + "/secret-access-key"
-	stateDir   = "/var/lib/towline"
-	agentUser  = "towline"
-	noUnit     = "none" // what is written for an app without a unit, or a server without a port
+	stateDir  = "/var/lib/towline"
+	agentUser = "towline"
+	none      = "none" // what is said for an app without a unit, or a server without a port
+
+	// What stands where a dry run does not know yet.
+	madeKey    = "ed25519:MADE WHEN IT IS WRITTEN"
+	unknownPin = "MADE-WHEN-IT-IS-WRITTEN"
 )
 
 // World is the machine, and who sits at it.
@@ -87,11 +89,13 @@ type session struct {
 	World
 	Flags
 	answers
-	server, ci bool // the halves
+	ctx        context.Context // for the checks of answers
+	server, ci bool            // the halves
 	checkout   checkout
-	project    project
+	kind       string // that the checkout looks like; empty: none
+	project    draft.Project
 	key        release.PrivateKey // zero: a public key was given
-	dialogue   *dialogue
+	dialogue   *prompt.Dialogue
 	asking     bool
 	missing    []string
 	result     *Result
@@ -99,7 +103,7 @@ type session struct {
 
 // Run does all of it. The result is what was done, or with DryRun would be.
 func Run(ctx context.Context, w World, f Flags) (*Result, error) {
-	s := &session{World: w, Flags: f, dialogue: newDialogue(ctx, w.In, w.Out), result: &Result{DryRun: f.DryRun}}
+	s := &session{ctx: ctx, World: w, Flags: f, dialogue: prompt.New(ctx, w.In, w.Out), result: &Result{DryRun: f.DryRun}}
 	if s.World.Check == nil {
 		s.World.Check = LookAt
 	}
@@ -110,15 +114,19 @@ func Run(ctx context.Context, w World, f Flags) (*Result, error) {
 	if err := s.inTheWay(); err != nil {
 		return nil, err
 	}
-	if err := s.interview(ctx); err != nil {
-		return nil, err
+	err := s.interview(ctx)
+	if err == nil {
+		err = s.carryOut(ctx)
 	}
-	return s.result, s.carryOut(ctx)
+	if errors.Is(err, prompt.ErrEnded) {
+		err = usagef("with --yes nothing is asked: answer by flags", "%w; nothing was written", err)
+	}
+	return s.result, err
 }
 
 // halves decides which halves are done here.
 func (s *session) halves() error {
-	_, err := os.Stat(s.Root + ConfigDir)
+	_, err := os.Stat(s.Root + draft.ConfigDir)
 	able := s.Euid == 0
 	switch s.Half {
 	case "":
@@ -162,7 +170,7 @@ func (s *session) carryOut(ctx context.Context) error {
 		return nil
 	}
 	if s.asking && len(changes) > 0 {
-		yes, err := s.dialogue.confirm("Write these?")
+		yes, err := s.dialogue.Confirm("Write these?")
 		if err != nil {
 			return err
 		}
@@ -179,7 +187,7 @@ func (s *session) carryOut(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := write(changes); err != nil {
+	if err := place.Write(changes); err != nil {
 		return fmt.Errorf("nothing was written: %w", err)
 	}
 	s.finish(changes)
@@ -187,12 +195,15 @@ func (s *session) carryOut(ctx context.Context) error {
 }
 
 // prepare makes the texts, compares them with what is there, and fills in the result.
-func (s *session) prepare(pin string) ([]Change, error) {
+func (s *session) prepare(pin string) ([]place.Change, error) {
 	files, err := s.files(pin)
 	if err != nil {
 		return nil, err
 	}
-	changes, err := s.plan(files)
+	changes, err := place.Plan(files, s.Force)
+	if taken := (*place.ThereError)(nil); errors.As(err, &taken) {
+		return nil, there(taken.Path)
+	}
 	if err != nil {
 		return nil, err
 	}

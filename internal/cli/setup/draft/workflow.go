@@ -1,4 +1,4 @@
-package setup
+package draft
 
 import (
 	"fmt"
@@ -15,30 +15,30 @@ const (
 	useTowline  = "towline/towline@v1"
 )
 
-// workflow is the whole text. pin is that of this server's certificate, where it has one.
-func (s *session) workflow(pin string) string {
-	steps, inputs := s.project.steps(s.App)
+// Workflow is the text of a workflow that deploys what is pushed to a branch.
+func Workflow(f Facts) string {
+	steps, inputs := f.Project.steps(f.App)
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("# A push to %s is packed and deployed. Written by `towline init`; change what you like.", s.branch())
+	line("# A push to %s is packed and deployed. Written by `towline init`; change what you like.", f.Branch)
 	line("#")
 	line("# Secrets of the repository, under \"Secrets and variables\", \"Actions\":")
 	line("#   TOWLINE_SIGNING_KEY                        the private half of the key pair")
-	if remote(s.Bucket) {
+	if Remote(f.Bucket) {
 		line("#   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY   CI's own key for the bucket, not the server's")
 	}
 	line("name: Deploy")
 	line("")
 	line("on:")
 	line("  push:")
-	line("    branches: [%s]", yamlText(s.branch()))
+	line("    branches: [%s]", YAML(f.Branch))
 	line("")
 	line("permissions:")
 	line("  contents: read        # checkout")
 	line("  deployments: write    # the deployment that GitHub shows")
 	line("")
 	line("# One at a time, and none that waits is dropped.")
-	line("concurrency: {group: deploy-%s, queue: max}", s.Environment)
+	line("concurrency: {group: deploy-%s, queue: max}", f.Environment)
 	line("")
 	line("jobs:")
 	line("  deploy:")
@@ -52,24 +52,24 @@ func (s *session) workflow(pin string) string {
 	line("      # v1 moves with every release. Pin it as the others are: towline/towline@<commit of a release> # v1.2.3")
 	line("      - uses: %s", useTowline)
 	line("        with:")
-	line("          app: %s", yamlText(s.App))
+	line("          app: %s", YAML(f.App))
 	b.WriteString(indent(inputs, 10))
-	line("          bucket: %s", yamlText(s.Bucket))
-	if s.Prefix != "" {
-		line("          prefix: %s", yamlText(s.Prefix))
+	line("          bucket: %s", YAML(f.Bucket))
+	if f.Prefix != "" {
+		line("          prefix: %s", YAML(f.Prefix))
 	}
-	if s.Environment != "production" {
-		line("          environment: %s", yamlText(s.Environment))
+	if f.Environment != "production" {
+		line("          environment: %s", YAML(f.Environment))
 	}
-	if s.Listen != "" {
+	if f.Servers != "" {
 		line("          # The server is told, and the job shows what it does.")
-		line("          servers: %s", yamlText(s.serverLine(pin)))
+		line("          servers: %s", YAML(f.Servers))
 	} else {
 		line("          # The server finds the release by itself within 30 seconds, and the job waits for its receipt.")
-		line("          expect-servers: %s", yamlText(s.Server))
+		line("          expect-servers: %s", YAML(f.Server))
 	}
 	line("          signing-key: ${{ secrets.TOWLINE_SIGNING_KEY }}")
-	if remote(s.Bucket) {
+	if Remote(f.Bucket) {
 		line("        env:")
 		line("          AWS_ACCESS_KEY_ID: ${{ secrets.AWS_ACCESS_KEY_ID }}")
 		line("          AWS_SECRET_ACCESS_KEY: ${{ secrets.AWS_SECRET_ACCESS_KEY }}")
@@ -77,18 +77,10 @@ func (s *session) workflow(pin string) string {
 	return b.String()
 }
 
-// branch is the one whose pushes are deployed.
-func (s *session) branch() string {
-	if s.Branch != "" {
-		return s.Branch
-	}
-	return s.checkout.branch
-}
-
 // steps are what makes and tests the app, and the inputs of the action that say what is packed.
-func (p project) steps(app string) (steps, inputs string) {
-	switch p.kind {
-	case kindNode:
+func (p Project) steps(app string) (steps, inputs string) {
+	switch p.Kind {
+	case Node:
 		install, version := "npm ci", "version.js"
 		if !p.locked {
 			install = "npm install    # with a package-lock.json in the repository, npm ci"
@@ -108,7 +100,7 @@ func (p project) steps(app string) (steps, inputs string) {
 exclude: .github/**
 version-file: ` + version + `    # which release this is, for the app to read: hash, msg and date
 `
-	case kindGo:
+	case Go:
 		cache := ""
 		if !p.locked {
 			cache = "    cache: false    # nothing to keep as long as there is no go.sum\n"
@@ -126,7 +118,7 @@ version-file: ` + version + `    # which release this is, for the app to read: h
 `, `path: dist                    # the program alone, not the sources
 version-file: version.json    # beside it: hash, msg and date, for the app to read
 `
-	case kindPython:
+	case Python:
 		test := ""
 		if p.tests {
 			test = `
@@ -149,7 +141,7 @@ exclude: |
   **/__pycache__/**
 version-file: version.json    # which release this is, for the app to read: hash, msg and date
 `
-	case kindPHP:
+	case PHP:
 		return `- uses: ` + usePHP + `
   with:
     php-version: '8.2'    # the server's: Debian 12 has 8.2, Ubuntu 24.04 has 8.3
@@ -164,7 +156,7 @@ version-file: version.json    # which release this is, for the app to read: hash
 exclude: .github/**
 version-file: version.json    # which release this is, for the app to read: hash, msg and date
 `
-	case kindStatic:
+	case Static:
 		make := ""
 		if p.command != "" {
 			make = "- run: " + p.command + "\n\n"

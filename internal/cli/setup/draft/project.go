@@ -1,9 +1,8 @@
-package setup
+package draft
 
 import (
 	"encoding/json"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -13,26 +12,20 @@ import (
 
 // The kinds of project whose steps are known.
 const (
-	kindNode   = "node"
-	kindGo     = "go"
-	kindPython = "python"
-	kindPHP    = "php"
-	kindStatic = "static"
-	kindOther  = "other"
+	Node   = "node"
+	Go     = "go"
+	Python = "python"
+	PHP    = "php"
+	Static = "static"
+	Other  = "other"
 )
 
-var kinds = []string{kindNode, kindGo, kindPython, kindPHP, kindStatic, kindOther}
+// Kinds are all of them.
+var Kinds = []string{Node, Go, Python, PHP, Static, Other}
 
-// checkout is the git checkout that the current directory is in.
-type checkout struct {
-	top        string // empty: there is none
-	repository string // OWNER/NAME on GitHub; empty: not known
-	branch     string // that is deployed
-}
-
-// project is what the files of a checkout tell of the steps that its workflow needs.
-type project struct {
-	kind    string
+// Project is what the files of a checkout tell of the steps that its workflow needs.
+type Project struct {
+	Kind    string
 	locked  bool   // node: package-lock.json; go: go.sum
 	module  bool   // node: files ending in .js are ES modules
 	tests   bool   // python: there are some
@@ -41,55 +34,26 @@ type project struct {
 	command string // static: what makes it
 }
 
-// look finds the checkout and what it holds.
-func (s *session) look() {
-	s.checkout.branch = "main"
-	if s.Git == nil || !s.ci {
-		return
-	}
-	git := func(args ...string) string {
-		out, err := s.Git(s.Dir, args...)
-		if err != nil {
-			return ""
-		}
-		return strings.TrimSpace(out)
-	}
-	if s.checkout.top = git("rev-parse", "--show-toplevel"); s.checkout.top == "" {
-		return
-	}
-	if name, err := checkRepository(git("config", "--get", "remote.origin.url")); err == nil {
-		s.checkout.repository = name
-	}
-	if head := git("symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"); head != "" {
-		s.checkout.branch = strings.TrimPrefix(head, "origin/")
-	} else if here := git("symbolic-ref", "--quiet", "--short", "HEAD"); here == "master" {
-		s.checkout.branch = here
-	}
-	s.project.kind = detect(os.DirFS(s.checkout.top))
-}
-
-// inspect looks closer, once kind and app are known.
-func (s *session) inspect() {
-	s.project = project{kind: s.Kind}
-	if s.Kind == "" {
-		s.project.kind = kindOther
-	}
-	if s.checkout.top != "" {
-		s.project.inspect(os.DirFS(s.checkout.top), s.App)
+// Inspect looks for what the steps of an app of this kind depend on. top is nil where there is no checkout.
+func Inspect(top fs.FS, kind, app string) Project {
+	p := Project{Kind: kind}
+	if top != nil {
+		p.inspect(top, app)
 	} else {
-		s.project.locked = true // as it should be
+		p.locked = true // as it should be
 	}
-	s.project.fill()
+	p.fill()
+	return p
 }
 
-// detect tells a project's kind by the files at its top; empty where they say nothing.
-func detect(top fs.FS) string {
+// Detect tells a project's kind by the files at its top; empty where they say nothing.
+func Detect(top fs.FS) string {
 	for _, mark := range []struct{ file, kind string }{
-		{"composer.json", kindPHP}, // before package.json, which many have for their styles alone
-		{"go.mod", kindGo},
-		{"package.json", kindNode},
-		{"requirements.txt", kindPython},
-		{"pyproject.toml", kindPython},
+		{"composer.json", PHP}, // before package.json, which many have for their styles alone
+		{"go.mod", Go},
+		{"package.json", Node},
+		{"requirements.txt", Python},
+		{"pyproject.toml", Python},
 	} {
 		if exists(top, mark.file) {
 			return mark.kind
@@ -97,7 +61,7 @@ func detect(top fs.FS) string {
 	}
 	for _, dir := range siteDirs {
 		if exists(top, path.Join(dir, "index.html")) {
-			return kindStatic
+			return Static
 		}
 	}
 	return ""
@@ -106,24 +70,24 @@ func detect(top fs.FS) string {
 // siteDirs are where a site that is to be served as it is lies.
 var siteDirs = []string{".", "public", "dist", "site", "_site"}
 
-func (p *project) inspect(top fs.FS, app string) {
-	switch p.kind {
-	case kindNode:
+func (p *Project) inspect(top fs.FS, app string) {
+	switch p.Kind {
+	case Node:
 		p.locked = exists(top, "package-lock.json")
 		var manifest struct{ Type string }
 		if data, err := fs.ReadFile(top, "package.json"); err == nil && json.Unmarshal(data, &manifest) == nil {
 			p.module = manifest.Type == "module"
 		}
-	case kindGo:
+	case Go:
 		p.locked = exists(top, "go.sum")
 		p.main = mainPackage(top, app)
-	case kindPython:
+	case Python:
 		if !exists(top, "requirements.txt") && exists(top, "pyproject.toml") {
 			p.main = "."
 		}
 		tests, _ := fs.Glob(top, "test*.py")
 		p.tests = len(tests) > 0
-	case kindStatic:
+	case Static:
 		for _, dir := range siteDirs {
 			if exists(top, path.Join(dir, "index.html")) {
 				p.path = dir
@@ -137,17 +101,17 @@ func (p *project) inspect(top fs.FS, app string) {
 }
 
 // fill gives what the files did not tell the value that most projects have.
-func (p *project) fill() {
-	switch p.kind {
-	case kindGo:
+func (p *Project) fill() {
+	switch p.Kind {
+	case Go:
 		if p.main == "" {
 			p.main = "."
 		}
-	case kindPython:
+	case Python:
 		if p.main == "" {
 			p.main = "--requirement requirements.txt"
 		}
-	case kindStatic:
+	case Static:
 		if p.path == "" {
 			p.path = "public"
 		}

@@ -1,4 +1,8 @@
-package setup
+// Package prompt asks a person, line by line.
+//
+// Parties: whoever types, at a terminal or in a test's reader; whoever wants to know. An answer is checked at once and asked
+// for again. Every question ends with the context, also while the terminal hangs, and a secret is not shown.
+package prompt
 
 import (
 	"bufio"
@@ -12,24 +16,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errEnded says that the input ended where an answer was wanted.
-var errEnded = &UsageError{Err: errors.New("the input ended before everything was answered; nothing was written"),
-	Hint: "with --yes nothing is asked: answer by flags"}
+// ErrEnded says that the input ended where an answer was wanted.
+var ErrEnded = errors.New("the input ended before everything was answered")
 
-// dialogue asks, line by line. It ends with its context, whatever the terminal does.
-type dialogue struct {
+// Dialogue is one person's questions and answers.
+type Dialogue struct {
 	ctx   context.Context
 	in    io.Reader
 	out   io.Writer
 	lines chan string // nil until the first question
 }
 
-func newDialogue(ctx context.Context, in io.Reader, out io.Writer) *dialogue {
-	return &dialogue{ctx: ctx, in: in, out: out}
+// New begins a dialogue, which ends with ctx.
+func New(ctx context.Context, in io.Reader, out io.Writer) *Dialogue {
+	return &Dialogue{ctx: ctx, in: in, out: out}
 }
 
-// line reads one line. A reader that hangs is left behind when the context ends: the program ends then too.
-func (d *dialogue) line() (string, error) {
+// Line reads one line. A reader that hangs is left behind when the context ends: the program ends then too.
+func (d *Dialogue) Line() (string, error) {
 	if d.lines == nil {
 		lines := make(chan string)
 		d.lines = lines
@@ -55,14 +59,14 @@ func (d *dialogue) line() (string, error) {
 	case text, ok := <-d.lines:
 		if !ok {
 			fmt.Fprintln(d.out)
-			return "", errEnded
+			return "", ErrEnded
 		}
 		return strings.TrimSpace(text), nil
 	}
 }
 
-// ask puts one question until check takes the answer. An empty one stands for preset.
-func (d *dialogue) ask(why, label, preset string, secret bool, check func(string) (string, error)) (string, error) {
+// Ask puts one question until check takes the answer. An empty one stands for preset.
+func (d *Dialogue) Ask(why, label, preset string, secret bool, check func(string) (string, error)) (string, error) {
 	fmt.Fprintf(d.out, "\n%s\n", why)
 	prompt := label + ": "
 	if preset != "" {
@@ -85,24 +89,24 @@ func (d *dialogue) ask(why, label, preset string, secret bool, check func(string
 	}
 }
 
-// read is line, without an echo for a secret.
-func (d *dialogue) read(secret bool) (string, error) {
+// read is Line, without an echo for a secret.
+func (d *Dialogue) read(secret bool) (string, error) {
 	if !secret {
-		return d.line()
+		return d.Line()
 	}
 	restore, err := hide(d.in)
 	if err != nil {
 		return "", err
 	}
 	defer restore()
-	return d.line()
+	return d.Line()
 }
 
-// confirm asks for yes or no; an empty answer is yes.
-func (d *dialogue) confirm(question string) (bool, error) {
+// Confirm asks for yes or no; an empty answer is yes.
+func (d *Dialogue) Confirm(question string) (bool, error) {
 	for {
 		fmt.Fprintf(d.out, "\n%s [Y/n] ", question)
-		text, err := d.line()
+		text, err := d.Line()
 		if err != nil {
 			return false, err
 		}
