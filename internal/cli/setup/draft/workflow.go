@@ -132,7 +132,8 @@ version-file: version.json    # beside it: hash, msg and date, for the app to re
 
 # Beside the app; on the server it is found by PYTHONPATH=vendor. --no-compile: compiled files hold times, which would make
 # every file of every release look changed.
-- run: python3 -m pip install --target vendor ` + p.main + ` --only-binary :all: --no-compile
+- run: |
+    python3 -m pip install --target vendor ` + p.main + ` --only-binary :all: --no-compile
 ` + test + `
 `, `path: .
 exclude: |
