@@ -22,6 +22,7 @@ type question struct {
 	why      string
 	value    *string
 	preset   string // what an empty answer stands for
+	guess    bool   // the preset has to be seen by somebody
 	required bool   // without it, and without anybody to ask, nothing can be done
 	server   bool   // of the server's half only
 	secret   bool   // not shown
@@ -39,7 +40,7 @@ func (s *session) questions() []question {
 		return remote
 	}
 	return []question{
-		{flag: "app", value: &a.App, preset: s.suggestedApp(), required: true, when: true, check: named(release.CheckApp),
+		{flag: "app", value: &a.App, preset: s.suggestedApp(), guess: true, required: true, when: true, check: named(release.CheckApp),
 			why: both("The app: a short name, lower case. Its directory here will be /srv/NAME, its folder in the bucket NAME/.",
 				"The app: a short name, lower case, the same here and on the server. Its directory there will be /srv/NAME.")},
 		{flag: "kind", value: &a.Kind, preset: draft.Other, when: s.ci && s.kind == "", check: checkKind,
@@ -54,7 +55,7 @@ func (s *session) questions() []question {
 			label: "access key id",
 			why: "This server's own key for the bucket, which reads releases and writes one receipt. Empty: the machine has a role,\n" +
 				"which the AWS SDK finds by itself."},
-		{flag: "secret-access-key-file", value: &a.Secret, required: true, server: true, secret: true, when: a.AccessKeyID != "", check: s.checkSecret,
+		{flag: "secret-access-key-file", value: &a.Secret, required: s.Getenv("AWS_SECRET_ACCESS_KEY") == "", server: true, secret: true, when: a.AccessKeyID != "", check: s.checkSecret,
 			label: "secret access key", why: "The secret of that key. What you type is not shown."},
 		{flag: "listen", value: &a.Listen, preset: none, server: true, when: true, check: checkListen,
 			why: "A port for pings. none: no open port; a release is found within 30 seconds, behind every firewall.\n" +
@@ -82,7 +83,7 @@ func (s *session) questions() []question {
 // soak says what proves a release healthy without a probe.
 func (s *session) soak() string {
 	if s.Unit == "" {
-		return "that the files are in place is enough"
+		return "it is enough that the files are in place"
 	}
 	return "the unit has to stay up for 5 seconds"
 }
@@ -139,9 +140,12 @@ func (s *session) unanswered() bool {
 	return slices.ContainsFunc(s.questions(), func(q question) bool {
 		_, given := s.Given[q.flag]
 		// The key may be left out, but on a terminal nobody should forget it.
-		return (q.required || q.flag == "access-key-id") && q.when && !given && (s.server || !q.server)
+		return (q.open() || q.flag == "access-key-id") && q.when && !given && (s.server || !q.server)
 	})
 }
+
+// open reports whether only somebody's answer will do.
+func (q question) open() bool { return q.required && (q.preset == "" || q.guess) }
 
 // take is an answer by flag.
 func (s *session) take(q question, text string) error {
@@ -164,7 +168,7 @@ func (s *session) settle(q question) (err error) {
 		*q.value, err = s.dialogue.Ask(q.why, label, q.preset, q.secret, q.check)
 	case q.secret && s.Getenv("AWS_SECRET_ACCESS_KEY") != "":
 		*q.value, err = checkKeyPart(s.Getenv("AWS_SECRET_ACCESS_KEY"))
-	case q.required && (q.preset == "" || q.flag == "app"): // a directory's name is a guess, which somebody has to see
+	case q.open():
 		s.missing = append(s.missing, "--"+q.flag)
 	case q.preset != "":
 		if *q.value, err = q.check(q.preset); err != nil {
