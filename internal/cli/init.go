@@ -58,8 +58,8 @@ With --json and nothing else, print a key pair, as keygen does.`,
 	flags.StringVar(&f.bucket, "bucket", "", "name or URL of the bucket (default TOWLINE_BUCKET)")
 	flags.StringVar(&f.prefix, "prefix", "", "of the app's keys (default the app's name)")
 	flags.StringVar(&f.environment, "environment", "production", "the environment")
-	flags.StringVar(&f.server, "server", "", "name of the server (default what this one calls itself); with --print-policy for leave to write its receipt "+
-		"without the agent needs receipts: false")
+	flags.StringVar(&f.server, "server", "", "name of the server (default what this one calls itself); with --print-policy for leave to write its receipt; "+
+		"without, the agent needs receipts: false")
 	flags.StringVar(&f.of, "for", "both", "whose half or policies: ci, agent or both (default both, and ci where this is no server)")
 	p.setupFlags(flags, &f.setup)
 	flags.BoolVar(&f.policy, "print-policy", false, "print the policies of the bucket")
