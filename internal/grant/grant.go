@@ -43,8 +43,11 @@ const (
 	// No app's key begins with an underscore.
 	rootDropIn = dropInDir + "/_root.conf"
 
-	mark = "Written by towline app add" // in the first line of every file
+	mark = Mark
 )
+
+// Mark is in the first line of every file that app add writes.
+const Mark = "Written by towline app add"
 
 // Owner is a user with a group, by name for people and by number for the kernel.
 type Owner struct {
@@ -151,7 +154,7 @@ func Add(root string, app App) (Plan, error) {
 // that is in it stays. What makes the agent root goes with the last app.
 func Remove(root, key string) (Plan, error) {
 	app := App{Key: key}
-	gone := []file{{path: app.dropInPath()}, {path: app.rulePath()}, {path: app.programsPath()}}
+	gone := []File{{Path: app.dropInPath()}, {Path: app.rulePath()}, {Path: app.programsPath()}}
 	others, err := filepath.Glob(root + dropInDir + "/*.conf")
 	if err != nil {
 		return Plan{}, err
@@ -165,13 +168,22 @@ func Remove(root, key string) (Plan, error) {
 		}
 	}
 	if last {
-		gone = append(gone, file{path: rootDropIn})
+		gone = append(gone, File{Path: rootDropIn})
 	}
 	return Plan{}.with(root, gone)
 }
 
+// Files plans what becomes of files of the administrator's: those of root's that begin with Mark and the app's key, as all
+// that Add writes. root is as for Add.
+func Files(root string, files ...File) (Plan, error) { return Plan{}.with(root, files) }
+
+// Step is a change of another kind, for a Plan that tells all that is done for an app.
+func Step(action Action, path, detail string, do func() error) Change {
+	return Change{Action: action, Path: path, Detail: detail, do: do}
+}
+
 // with adds what becomes of the files.
-func (p Plan) with(root string, files []file) (Plan, error) {
+func (p Plan) with(root string, files []File) (Plan, error) {
 	for _, f := range files {
 		c, err := f.change(root)
 		if err != nil {
@@ -203,46 +215,50 @@ func (a App) check() error {
 	return nil
 }
 
-// file is a file of root's with this text; without text it is not to be there.
-type file struct {
-	path, text, detail string
+// File is a file of root's with this text; without text it is not to be there.
+type File struct {
+	Path, Text, Detail string
+	// Once: a person may have changed it since, so that one with another text is neither replaced nor deleted.
+	Once bool
 }
 
-func (a App) files() []file {
-	dropIn := file{path: a.dropInPath(), text: DropIn(a), detail: "the agent may write in " + a.Dir}
-	asRoot := file{path: rootDropIn}
-	rule := file{path: a.rulePath()}
-	programs := file{path: a.programsPath()}
+func (a App) files() []File {
+	dropIn := File{Path: a.dropInPath(), Text: DropIn(a), Detail: "the agent may write in " + a.Dir}
+	asRoot := File{Path: rootDropIn}
+	rule := File{Path: a.rulePath()}
+	programs := File{Path: a.programsPath()}
 	switch {
 	case a.AsRoot:
-		asRoot.text, asRoot.detail = RootDropIn(), "the agent runs as root"
+		asRoot.Text, asRoot.Detail = RootDropIn(), "the agent runs as root"
 	case a.Unit != "":
-		rule.text, rule.detail = Rule(a), "the agent may start, stop, restart and reload "+a.Unit
+		rule.Text, rule.Detail = Rule(a), "the agent may start, stop, restart and reload "+a.Unit
 		if len(a.programs()) > 0 {
-			programs.text, programs.detail = Programs(a), "hooks and probe run as "+a.User.User
+			programs.Text, programs.Detail = Programs(a), "hooks and probe run as "+a.User.User
 		}
 	}
-	return []file{dropIn, asRoot, rule, programs}
+	return []File{dropIn, asRoot, rule, programs}
 }
 
 // change compares the file with what is there. The zero Change: it is not there, as it should be.
-func (f file) change(root string) (Change, error) {
-	path := root + f.path
-	c := Change{Path: f.path, Detail: f.detail}
+func (f File) change(root string) (Change, error) {
+	path := root + f.Path
+	c := Change{Path: f.Path, Detail: f.Detail}
 	have, info, err := read(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && f.text == "":
+	case errors.Is(err, fs.ErrNotExist) && f.Text == "":
 		return Change{}, nil
 	case errors.Is(err, fs.ErrNotExist):
 		c.Action = Make
 	case err != nil:
 		return Change{}, fmt.Errorf("look at what is granted: %w", err)
-	case have == f.text && info.Mode().Perm() == fileMode:
+	case have == f.Text && info.Mode().Perm() == fileMode:
 		c.Action = Keep
 		return c, nil
+	case f.Once && f.Text != "":
+		return Change{}, fmt.Errorf("%s is there already, with another text: %w", f.Path, fs.ErrExist)
 	case !ours(have):
-		return Change{}, fmt.Errorf("%s was not written by towline app add: move it away first", f.path)
-	case f.text == "":
+		return Change{}, fmt.Errorf("%s was not written by towline app add: move it away first", f.Path)
+	case f.Text == "":
 		c.Action = Delete
 		c.do = func() error { return durable.Remove(path) }
 		return c, nil
@@ -253,7 +269,7 @@ func (f file) change(root string) (Change, error) {
 		if err := makeParents(path); err != nil {
 			return err
 		}
-		return durable.WriteFile(path, []byte(f.text), fileMode)
+		return durable.WriteFile(path, []byte(f.Text), fileMode)
 	}
 	return c, nil
 }
