@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
-	"os/user"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,11 +30,21 @@ type granting struct {
 	account   func(name, group string) (account, error)
 	polkit    func(context.Context) (version string, able bool, err error)
 	systemctl func(ctx context.Context, args ...string) error
+	useradd   func(ctx context.Context, args ...string) error
+
+	wish wishes
 
 	allowRoot, noRestart, dryRun, json bool
 }
 
 func (p *program) appCommand() *cobra.Command {
+	g := &granting{
+		p: p, euid: os.Geteuid(), inspect: service.Inspect, account: lookUp, polkit: grant.Polkit, systemctl: systemctl, useradd: useradd,
+	}
+	return g.command()
+}
+
+func (g *granting) command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "app", Short: "Grant the agent what it needs for an app, or take it away", Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,16 +54,23 @@ func (p *program) appCommand() *cobra.Command {
 			return unknownCommand(cmd, args[0])
 		},
 	}
-	cmd.PersistentFlags().StringVar(&p.config, "config", defaultConfig, "the configuration `file`")
-	g := &granting{
-		p: p, euid: os.Geteuid(), inspect: service.Inspect, account: lookUp, polkit: grant.Polkit, systemctl: systemctl,
-	}
+	cmd.PersistentFlags().StringVar(&g.p.config, "config", defaultConfig, "the configuration `file`")
 	add := &cobra.Command{
 		Use: "add NAME", Short: "Make the app's directory and let the agent write there and restart the app's unit",
 		Long: `Make the app's directory and let the agent write there and restart the app's unit, and nothing else. NAME is the app's
-key in the configuration, which is to be written first. It may be run again: what is as it should be stays.`,
-		Args: oneName, RunE: func(cmd *cobra.Command, args []string) error { return g.add(cmd.Context(), args[0]) },
+key in the configuration; an app that is not there yet is added by what the flags say, and all else in the file stays as it
+is. It may be run again: what is as it should be stays.`,
+		Example: `  towline app add nodeapi --exec "node server.js" --http http://127.0.0.1:3000/version
+  towline app add nodeapi --unit nodeapi.service --socket 3000`,
+		Args: oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := g.wish.note(cmd); err != nil {
+				return err
+			}
+			return g.add(cmd.Context(), args[0])
+		},
 	}
+	g.wish.flags(add)
 	add.Flags().BoolVar(&g.allowRoot, "allow-root", false, "take a unit that runs as root: a signed release is root then")
 	remove := &cobra.Command{
 		Use: "remove NAME", Short: "Take away what add has granted; the app, its directory and its data stay",
@@ -91,56 +105,88 @@ type grantReport struct {
 	Findings  []finding      `json:"findings"`
 	Restarted bool           `json:"restarted"`
 	Next      string         `json:"next,omitempty"`
+
+	next []string
 }
 
 func (g *granting) add(ctx context.Context, name string) error {
 	if err := g.mayWrite(name); err != nil {
 		return err
 	}
-	settings, err := g.p.settings(nil)
-	if wrong := (*config.Error)(nil); errors.As(err, &wrong) {
-		return g.p.misconfigured(wrong)
-	}
+	settings, c, draft, err := g.configured(name)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(settings.Apps, func(a config.App) bool { return a.Key == name })
-	if i < 0 {
-		return unknownApp(settings, name)
-	}
-	c := settings.Apps[i]
-	app, findings, err := g.plan(ctx, settings, c)
+	f, err := g.found(ctx, c, draft)
 	if err != nil {
 		return err
 	}
-	report := grantReport{
-		App: name, Dir: c.Dir, Unit: c.Unit, User: app.User.User, AgentRoot: app.AsRoot, DryRun: g.dryRun, Findings: findings,
+	report := &grantReport{App: name, Dir: c.Dir, Unit: c.Unit, DryRun: g.dryRun}
+	// The first time to see whether anything stands in the way, before anything is written.
+	plan, err := g.grants(ctx, settings, c, f, report)
+	if err != nil {
+		return err
 	}
+	w := work{first: f.plan, reload: f.unread, start: "systemctl enable --now " + grant.AgentUnit}
+	if draft != nil {
+		w.diff = draft.Diff()
+	}
+	w.plan = func() (grant.Plan, error) {
+		if g.dryRun || f.plan.Todo() == 0 {
+			return plan, nil
+		}
+		f.newUser = "" // is there now, with a number
+		return g.grants(ctx, settings, c, f, report)
+	}
+	if f.service != nil || f.socket != nil {
+		unit, err := g.inspect(ctx, c.Unit)
+		if err != nil {
+			return err
+		}
+		w.runs, report.next = f.starts(unit)
+	}
+	if !g.json {
+		g.p.printf("app %s in %s%s\n", name, c.Dir, runsAs(c, report.User))
+	}
+	if err := g.carryOut(ctx, w, report); err != nil {
+		return err
+	}
+	if f.socket != nil && f.unread && !g.json {
+		g.p.printf("%s", f.lines())
+	}
+	return nil
+}
+
+// grants plans what the agent gets for the app, and fills the report in with what is known then. What stands in the way is an
+// error.
+func (g *granting) grants(ctx context.Context, settings config.Settings, c config.App, f *founding, report *grantReport) (grant.Plan, error) {
+	app, findings, err := g.plan(ctx, settings, c, f)
+	if err != nil {
+		return grant.Plan{}, err
+	}
+	report.User, report.AgentRoot, report.Findings = app.User.User, app.AsRoot, findings
 	if refused := only(findings, refusal); len(refused) > 0 {
 		if g.json {
 			report.Changes = []grant.Change{}
 			if err := g.p.printJSON(report); err != nil {
-				return err
+				return grant.Plan{}, err
 			}
 		}
-		return &fault{err: errors.New(refused[0]), all: refused, code: deployment.ExitUsage, what: "add app " + name}
+		return grant.Plan{}, &fault{err: errors.New(refused[0]), all: refused, code: deployment.ExitUsage, what: "add app " + c.Key}
 	}
 	plan, err := grant.Add(g.root, app)
 	if err != nil {
-		f := &fault{err: err, code: deployment.ExitUsage, what: "add app " + name}
+		f := &fault{err: err, code: deployment.ExitUsage, what: "add app " + c.Key}
 		if g.euid != 0 && errors.Is(err, fs.ErrPermission) {
 			f.hint = "use sudo: not everybody may look at what is granted"
 		}
-		return f
+		return plan, f
 	}
-	if others := otherKeys(settings, name); plan.EndsRoot() && len(others) > 0 {
+	if others := otherKeys(settings, c.Key); plan.EndsRoot() && len(others) > 0 {
 		report.Findings = append(report.Findings, finding{warning, "the agent is root no longer, and so far it has no rights for " +
 			strings.Join(others, ", ") + ": run towline app add for each"})
 	}
-	if !g.json {
-		g.p.printf("app %s in %s%s\n", name, c.Dir, runsAs(c, app))
-	}
-	return g.carryOut(ctx, plan, report, "systemctl enable --now "+grant.AgentUnit)
+	return plan, nil
 }
 
 // otherKeys are the keys of all apps but one.
@@ -153,18 +199,18 @@ func otherKeys(settings config.Settings, name string) (keys []string) {
 	return keys
 }
 
-func runsAs(c config.App, app grant.App) string {
+func runsAs(c config.App, user string) string {
 	if c.Unit == "" {
 		return ", without a unit"
 	}
-	return fmt.Sprintf(", unit %s, which runs as %s", c.Unit, app.User.User)
+	return fmt.Sprintf(", unit %s, which runs as %s", c.Unit, user)
 }
 
 func (g *granting) remove(ctx context.Context, name string) error {
 	if err := g.mayWrite(name); err != nil {
 		return err
 	}
-	report := grantReport{App: name, DryRun: g.dryRun, Findings: []finding{}}
+	report := &grantReport{App: name, DryRun: g.dryRun, Findings: []finding{}}
 	// What is taken away does not depend on the configuration, which may be gone by now.
 	settings, unread := g.p.settings(nil)
 	configured := -1
@@ -190,72 +236,7 @@ func (g *granting) remove(ctx context.Context, name string) error {
 		}
 		g.p.printf("app %s: %s with all that is in it stays, and so does the app's unit\n", name, where)
 	}
-	return g.carryOut(ctx, plan, report, "")
-}
-
-// carryOut does what is planned, or shows it, and brings systemd and the agent up to date. start is the command that
-// starts an agent that does not run; empty: it needs none.
-func (g *granting) carryOut(ctx context.Context, plan grant.Plan, report grantReport, start string) error {
-	report.Changes = plan.Changes
-	if report.Changes == nil {
-		report.Changes = []grant.Change{}
-	}
-	say := func(format string, args ...any) {
-		if !g.json {
-			g.p.printf(format, args...)
-		}
-	}
-	todo := plan.Todo()
-	if g.dryRun {
-		for _, c := range plan.Changes {
-			say("  %s\n", c)
-		}
-	} else if err := plan.Apply(func(c grant.Change) { say("  %s\n", c) }); err != nil {
-		return hinted(err, "what was done until then stays; run the command again once this is settled")
-	}
-	agent, err := g.inspect(ctx, grant.AgentUnit)
-	if err != nil {
-		return err
-	}
-	running := agent.ActiveState == "active" || agent.ActiveState == "activating" || agent.ActiveState == "reloading"
-	run := func(args ...string) error {
-		say("  %-7s  systemctl %s\n", "run", strings.Join(args, " "))
-		if g.dryRun {
-			return nil
-		}
-		return g.systemctl(ctx, args...)
-	}
-	restart := []string{"try-restart", grant.AgentUnit}
-	stale := todo > 0 || agent.Stale // by an earlier run that did not come to its end
-	if stale {
-		if err := run("daemon-reload"); err != nil {
-			return err
-		}
-	} else {
-		say("  nothing to do: everything is as it should be\n")
-	}
-	switch {
-	case !stale && running:
-	case !running:
-		report.Next = start
-	case g.noRestart:
-		report.Next = "systemctl " + strings.Join(restart, " ")
-	default:
-		if err := run(restart...); err != nil {
-			return hinted(err, "journalctl --unit %s shows why", grant.AgentUnit)
-		}
-		report.Restarted = !g.dryRun
-	}
-	for _, f := range report.Findings {
-		say("%s: %s\n", f.Level, f.Text)
-	}
-	if report.Next != "" {
-		say("next: %s\n", report.Next)
-	}
-	if g.json {
-		return g.p.printJSON(report)
-	}
-	return nil
+	return g.carryOut(ctx, work{plan: func() (grant.Plan, error) { return plan, nil }}, report)
 }
 
 // mayWrite checks the name, and that this is root, who alone may grant anything.
@@ -269,102 +250,4 @@ func (g *granting) mayWrite(name string) error {
 		}
 	}
 	return nil
-}
-
-// unknownGrant is the error of a name that the configuration does not have and that nothing was granted for.
-func unknownGrant(settings config.Settings, name string) error {
-	f := &fault{
-		err:  fmt.Errorf("nothing was granted for an app %s, and %s has none of that name", name, settings.Path),
-		code: deployment.ExitUnknown, what: "remove app " + name,
-	}
-	if near := nearest(settings, name); near != "" {
-		f.hint = "did you mean " + near + "?"
-	}
-	return f
-}
-
-// nearest is the app of the configuration whose key looks like the name, "" when none does.
-func nearest(settings config.Settings, name string) string {
-	keys := make([]string, len(settings.Apps))
-	for i, a := range settings.Apps {
-		keys[i] = a.Key
-	}
-	return closest(name, keys)
-}
-
-// unknownApp is the error of a name that the configuration does not have.
-func unknownApp(settings config.Settings, name string) error {
-	f := &fault{err: fmt.Errorf("%s has no app %s", settings.Path, name), code: deployment.ExitUnknown, what: "add app " + name}
-	if near := nearest(settings, name); near != "" {
-		f.hint = "did you mean " + near + "?"
-		return f
-	}
-	f.hint = fmt.Sprintf(`write it there, below apps:
-
-  %s:
-    unit: %s.service
-    health:
-      http: http://127.0.0.1:3000/
-
-and run towline app add %s again`, name, name, name)
-	return f
-}
-
-// systemctl runs systemd's own command.
-func systemctl(ctx context.Context, args ...string) error {
-	out, err := exec.CommandContext(ctx, "systemctl", args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
-	}
-	return nil
-}
-
-// account is a user of this machine.
-type account struct {
-	grant.Owner          // with the group that was asked for, else the user's own
-	gids        []int    // of all groups
-	groups      []string // their names
-}
-
-// lookUp finds a user by name or number, with a group or, when that is empty, the user's own one.
-func lookUp(name, group string) (account, error) {
-	who, err := user.Lookup(name)
-	if _, number := strconv.Atoi(name); err != nil && number == nil {
-		who, err = user.LookupId(name)
-	}
-	if err != nil {
-		return account{}, fmt.Errorf("look up user %s: %w", name, err)
-	}
-	main, err := user.LookupGroupId(who.Gid)
-	if group != "" {
-		main, err = user.LookupGroup(group)
-		if _, number := strconv.Atoi(group); err != nil && number == nil {
-			main, err = user.LookupGroupId(group)
-		}
-	}
-	if err != nil {
-		return account{}, fmt.Errorf("look up the group of user %s: %w", name, err)
-	}
-	a := account{Owner: grant.Owner{User: who.Username, Group: main.Name}}
-	ids, err := who.GroupIds()
-	if err != nil {
-		return account{}, fmt.Errorf("look up the groups of user %s: %w", name, err)
-	}
-	if !slices.Contains(ids, main.Gid) {
-		ids = append(ids, main.Gid)
-	}
-	for _, id := range ids {
-		gid, err := strconv.Atoi(id)
-		if err != nil {
-			return account{}, fmt.Errorf("look up the groups of user %s: %q is no number", name, id)
-		}
-		a.gids = append(a.gids, gid)
-		if g, err := user.LookupGroupId(id); err == nil {
-			a.groups = append(a.groups, g.Name)
-		}
-	}
-	uid, uidErr := strconv.Atoi(who.Uid)
-	gid, gidErr := strconv.Atoi(main.Gid)
-	a.UID, a.GID = uid, gid
-	return a, errors.Join(uidErr, gidErr)
 }

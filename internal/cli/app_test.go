@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/grant"
-	"github.com/towline/towline/internal/release"
 	"github.com/towline/towline/internal/service"
 )
 
@@ -103,53 +100,14 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// machine is a granting on a machine that is no more than a directory.
-func machine(t *testing.T, apps string) (*granting, *bytes.Buffer) {
-	t.Helper()
-	dir := t.TempDir()
-	key, err := release.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "agent.yaml")
-	text := fmt.Sprintf("server: web-1\nbucket: deploys\ntrust: {keys: [%q]}\napps:\n%s", key.Public(), apps)
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	out := &bytes.Buffer{}
-	g := &granting{
-		p: &program{env: Env{Stdout: out, Stderr: out}, config: path}, root: filepath.Join(dir, "root"),
-		inspect: func(_ context.Context, unit string) (service.Description, error) {
-			d := goodUnit()
-			d.Unit, d.Name = unit, unit
-			if unit == grant.AgentUnit {
-				d.ActiveState = "active"
-			}
-			return d, nil
-		},
-		account: func(name, _ string) (account, error) {
-			me := account{Owner: grant.Owner{User: name, Group: name, UID: os.Getuid(), GID: os.Getgid()}}
-			if me.UID == 0 {
-				me.UID, me.GID = 65534, 65534
-			}
-			return me, nil
-		},
-		polkit: func(context.Context) (string, bool, error) { return "122", true, nil },
-		systemctl: func(_ context.Context, args ...string) error {
-			fmt.Fprintf(out, "<%s>\n", strings.Join(args, " "))
-			return nil
-		},
-	}
-	return g, out
-}
-
-const shop = "  shop: {unit: shop.service, hooks: {before-activate: [./migrate]}}\n"
-
 func wantCode(t *testing.T, err error, want int) {
 	t.Helper()
 	got := 0
 	if err != nil {
 		got = exitCode(err)
+		if o := outcome(0); errors.As(err, &o) {
+			got = int(o)
+		}
 	}
 	if got != want {
 		t.Errorf("got exit code %d (%v), want %d", got, err, want)

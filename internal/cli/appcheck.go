@@ -42,7 +42,7 @@ func only(findings []finding, level string) (texts []string) {
 }
 
 // plan looks at the machine and says what the grant is for. With refusals among the findings the app is not whole.
-func (g *granting) plan(ctx context.Context, settings config.Settings, c config.App) (grant.App, []finding, error) {
+func (g *granting) plan(ctx context.Context, settings config.Settings, c config.App, f *founding) (grant.App, []finding, error) {
 	app := grant.App{
 		Key: c.Key, Dir: c.Dir, Unit: c.Unit, Shared: c.Shared,
 		BeforeActivate: c.Hooks.BeforeActivate, AfterHealthy: c.Hooks.AfterHealthy, Probe: c.Health.Exec,
@@ -76,13 +76,14 @@ func (g *granting) plan(ctx context.Context, settings config.Settings, c config.
 	if err != nil {
 		return app, nil, err
 	}
+	unit = f.unit(unit)
 	name := unit.User
 	if name == "" {
 		name = "root"
 	}
 	var who account
 	if unit.LoadState == "loaded" && !unit.DynamicUser {
-		if who, err = g.account(name, unit.Group); err != nil {
+		if who, err = f.who(name, unit.Group, g.account); err != nil {
 			err = fmt.Errorf("%s has User=%s: %w", c.Unit, name, err)
 			return app, nil, &fault{err: err, code: deployment.ExitUsage, hint: makeUser(c.Dir, name)}
 		}
