@@ -1,0 +1,3 @@
+module example.com/zero-downtime
+
+go 1.22
