@@ -162,6 +162,10 @@ func (a *app) assemble(ctx context.Context) (_ *source.Source, _ *deploy.Engine,
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	before, err := memory.Adopted()
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	from := source.New(a.bucket, a.App, dir.Space)
 	// A unit of Type=notify is up when the app says so, which may take as long as its health check allows.
 	restart := max(restartTime, a.Health.Within)
@@ -170,7 +174,7 @@ func (a *app) assemble(ctx context.Context) (_ *source.Source, _ *deploy.Engine,
 		RevertsRefused: a.RevertsRefused, Poll: a.poll, Keep: a.Keep, Shared: a.Shared,
 		RestartWithin: restart, UndoWithin: restart + a.Health.Within + a.Health.Stable + time.Minute,
 		Source: from, Tree: dir, Service: unit, Check: a.checker(unit), Alive: a.aliver(unit), Hooks: a.hooks(unit),
-		Journal: memory, Unpack: a.unpacker(dir, memory), Integrity: integrity{dir: dir, memory: memory, log: a.log, turn: make(chan struct{}, 1)},
+		Journal: memory, Adopted: before, Unpack: a.unpacker(dir, memory), Integrity: integrity{dir: dir, memory: memory, log: a.log, turn: make(chan struct{}, 1)},
 		OnEvent:   func(e deployment.Event) { a.on(a, e) },
 		OnReceipt: func(deployment.Receipt) { a.receipts.Poke() },
 		Log:       a.log,

@@ -29,7 +29,7 @@ var (
 	ErrLocked = errors.New("remote installs are locked")
 )
 
-// Options are what an engine is made of. All parts but Alive, Hooks and Integrity are needed.
+// Options are what an engine is made of. All parts but Alive, Hooks, Integrity and Adopted are needed.
 type Options struct {
 	Key          string // the app's name in the agent's configuration
 	App          string
@@ -54,6 +54,8 @@ type Options struct {
 	Unpack  Unpacker
 
 	Integrity Integrity // nil: what was unpacked is taken for what is there
+
+	Adopted *deployment.Adopted // a release directory that root has made; nil: none
 
 	OnEvent   func(deployment.Event)   // called in order; must not block
 	OnReceipt func(deployment.Receipt) // called when the receipt has changed; must not block
@@ -109,13 +111,16 @@ func New(o Options) (*Engine, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(names) > 0 {
+		if len(names) > 0 && !e.adopts(names) {
 			e.locked = fmt.Errorf("%w: the state is gone although releases exist", ErrLocked)
 		}
 	case errors.As(err, new(*fs.PathError)): // the disk, or another owner: the state may be as good as ever
 		return nil, err
 	default:
 		e.locked = fmt.Errorf("%w: %w", ErrLocked, err)
+	}
+	if err := e.takeUp(); err != nil {
+		return nil, fmt.Errorf("take up release %s: %w", o.Adopted.Name, err)
 	}
 	return e, nil
 }

@@ -5,6 +5,7 @@
 //
 //	state.json               the engine's state: one file, replaced atomically, with its own checksum
 //	deployments/<id>.json    finished deployments with their events; the newest hundred
+//	adopted.json             a release directory that root has made out of what ran before; see package deployment
 //	trees/<hex>              what a release directory held when it was unpacked, under the hex SHA-256 of the file
 //
 // One process writes; package appdir's lock sees to that. The state is opaque here: the engine encodes it.
