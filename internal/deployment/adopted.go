@@ -10,3 +10,6 @@ type Adopted struct {
 	Digest string   `json:"digest"`           // of what is in it, as of what is unpacked
 	Shared []string `json:"shared,omitempty"` // paths that the digest leaves out
 }
+
+// AdoptedHash stands for the version of an adopted release whose own is not known.
+const AdoptedHash = "adopted"
