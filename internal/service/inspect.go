@@ -28,6 +28,10 @@ type Description struct {
 	Type             string
 	WorkingDirectory string
 	Programs         []Program
+	EnvironmentFiles []string
+
+	KillMode string        // control-group, mixed, process, none
+	StopTime time.Duration // that its processes have for ending; 0 where that is not known
 
 	Restart      string
 	RestartDelay time.Duration
@@ -103,6 +107,15 @@ func describeUnit(unit string, props map[string]any) Description {
 		Type: text("Type"), WorkingDirectory: strings.TrimPrefix(text("WorkingDirectory"), "!"),
 		Restart: text("Restart"), RestartDelay: span("RestartUSec"), StartLimit: span("StartLimitIntervalUSec"), StartBurst: int(burst),
 		OnLimit: text("StartLimitAction"), OnFailure: text("FailureAction"),
+		KillMode: text("KillMode"), StopTime: span("TimeoutStopUSec"),
+	}
+	environment, _ := props["EnvironmentFiles"].([][]any)
+	for _, file := range environment {
+		if len(file) > 0 {
+			if path, ok := file[0].(string); ok {
+				d.EnvironmentFiles = append(d.EnvironmentFiles, path)
+			}
+		}
 	}
 	for _, setting := range settings {
 		// Without Ex there are no prefixes in it; systemd has both since 243.
