@@ -102,11 +102,14 @@ type grantReport struct {
 	AgentRoot bool           `json:"agent_as_root"`
 	DryRun    bool           `json:"dry_run"`
 	Changes   []grant.Change `json:"changes"`
+	Checks    []string       `json:"checks,omitempty"` // what is as it should be
 	Findings  []finding      `json:"findings"`
 	Restarted bool           `json:"restarted"`
 	Next      string         `json:"next,omitempty"`
 
-	next []string
+	next       []string
+	adopted    []finding // about what is adopted
+	agent, app grant.Owner
 }
 
 func (g *granting) add(ctx context.Context, name string) error {
@@ -131,13 +134,21 @@ func (g *granting) add(ctx context.Context, name string) error {
 	if draft != nil {
 		w.diff = draft.Diff()
 	}
-	w.plan = func() (grant.Plan, error) {
-		if g.dryRun || f.plan.Todo() == 0 {
+	if g.wish.adopt != "" {
+		adoption, err := g.adoption(settings, c, report)
+		if err != nil {
+			return err
+		}
+		defer adoption.Close()
+		w.steps = append(w.steps, func() (grant.Plan, error) { return g.adopts(ctx, adoption, settings, c, f, report) })
+	}
+	w.steps = append(w.steps, func() (grant.Plan, error) {
+		if g.dryRun || f.plan.Todo() == 0 && g.wish.adopt == "" {
 			return plan, nil
 		}
 		f.newUser = "" // is there now, with a number
 		return g.grants(ctx, settings, c, f, report)
-	}
+	})
 	if f.service != nil || f.socket != nil {
 		unit, err := g.inspect(ctx, c.Unit)
 		if err != nil {
@@ -164,7 +175,8 @@ func (g *granting) grants(ctx context.Context, settings config.Settings, c confi
 	if err != nil {
 		return grant.Plan{}, err
 	}
-	report.User, report.AgentRoot, report.Findings = app.User.User, app.AsRoot, findings
+	report.agent, report.app = app.Agent, app.User
+	report.User, report.AgentRoot, report.Checks, report.Findings = app.User.User, app.AsRoot, f.sound, findings
 	if refused := only(findings, refusal); len(refused) > 0 {
 		if g.json {
 			report.Changes = []grant.Change{}
@@ -236,7 +248,7 @@ func (g *granting) remove(ctx context.Context, name string) error {
 		}
 		g.p.printf("app %s: %s with all that is in it stays, and so does the app's unit\n", name, where)
 	}
-	return g.carryOut(ctx, work{plan: func() (grant.Plan, error) { return plan, nil }}, report)
+	return g.carryOut(ctx, work{steps: []func() (grant.Plan, error){func() (grant.Plan, error) { return plan, nil }}}, report)
 }
 
 // mayWrite checks the name, and that this is root, who alone may grant anything.

@@ -18,6 +18,7 @@ type wishes struct {
 	unit, exec, user, dir, http, tcp, environment string
 	shared                                        []string
 	socket                                        string
+	adopt, version                                string
 	given                                         []string // the flags of an entry that are there
 }
 
@@ -35,6 +36,8 @@ func (w *wishes) flags(cmd *cobra.Command) {
 	f.StringVar(&w.http, "http", "", "`URL` that answers 200 when the app is healthy")
 	f.StringVar(&w.tcp, "tcp", "", "`host:port` that accepts connections when the app is healthy")
 	f.StringArrayVar(&w.shared, "shared", nil, "`path` that outlives releases; directories end in a slash; may be repeated")
+	f.StringVar(&w.adopt, "adopt", "", "make the first release out of this `directory`, from which the app runs now; it stays a path to what is live")
+	f.StringVar(&w.version, "adopt-version", "", "with --adopt: what the app there calls its `version` (default what version.json, version.js, REVISION or .git say)")
 	f.StringVar(&w.environment, "environment", "", "the environment that this server follows (default production)")
 }
 
@@ -49,6 +52,8 @@ func (w *wishes) note(cmd *cobra.Command) error {
 	switch {
 	case w.user != "" && w.exec == "":
 		return usagef("--user goes with --exec; a unit that is there has its own User=")
+	case w.version != "" && w.adopt == "":
+		return usagef("--adopt-version goes with --adopt")
 	case w.http != "" && w.tcp != "":
 		return usagef("--http and --tcp: a health check is the one or the other")
 	}

@@ -26,6 +26,7 @@ type founding struct {
 	service *unitfile.Service // nil: the unit is somebody else's
 	socket  *unitfile.Socket  // nil: there is none, and none is wanted
 	unread  bool              // systemd has to read units again
+	sound   []string          // what was looked at in the unit and is as it should be
 }
 
 // noID is the number of a user who is yet to be made. Nothing belongs to it.

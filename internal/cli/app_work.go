@@ -9,12 +9,12 @@ import (
 
 // work is what app add and app remove do, in this order.
 type work struct {
-	first  grant.Plan                 // before anything can be granted
-	diff   []string                   // of the configuration, told with it
-	reload bool                       // have systemd read units after first
-	plan   func() (grant.Plan, error) // what is granted, or taken away
-	runs   [][]string                 // of systemctl, at last
-	start  string                     // starts an agent that does not run; empty: it needs none
+	first  grant.Plan                   // before anything can be granted
+	diff   []string                     // of the configuration, told with it
+	reload bool                         // have systemd read units after first
+	steps  []func() (grant.Plan, error) // what comes then, each planned when the one before it is done
+	runs   [][]string                   // of systemctl, at last
+	start  string                       // starts an agent that does not run; empty: it needs none
 }
 
 // carryOut does the work, or shows it, and brings systemd and the agent up to date.
@@ -42,7 +42,7 @@ func (g *granting) carryOut(ctx context.Context, w work, report *grantReport) er
 			return nil
 		}
 		if err := plan.Apply(tell); err != nil {
-			return hinted(err, again)
+			return stopped(err, again)
 		}
 		return nil
 	}
@@ -63,13 +63,17 @@ func (g *granting) carryOut(ctx context.Context, w work, report *grantReport) er
 			return err
 		}
 	}
-	plan, err := w.plan()
-	if err != nil {
-		return err
-	}
-	todo += plan.Todo()
-	if err := do(plan); err != nil {
-		return err
+	granted := 0
+	for _, step := range w.steps {
+		plan, err := step()
+		if err != nil {
+			return err
+		}
+		granted = plan.Todo()
+		todo += granted
+		if err := do(plan); err != nil {
+			return err
+		}
 	}
 	agent, err := g.inspect(ctx, grant.AgentUnit)
 	if err != nil {
@@ -79,7 +83,7 @@ func (g *granting) carryOut(ctx context.Context, w work, report *grantReport) er
 	restart := []string{"try-restart", grant.AgentUnit}
 	stale := todo > 0 || agent.Stale // by an earlier run that did not come to its end
 	switch {
-	case stale && (plan.Todo() > 0 || agent.Stale):
+	case stale && (granted > 0 || agent.Stale):
 		if err := run("daemon-reload"); err != nil {
 			return err
 		}
@@ -104,6 +108,10 @@ func (g *granting) carryOut(ctx context.Context, w work, report *grantReport) er
 			return hinted(err, "journalctl --unit %s shows why", grant.AgentUnit)
 		}
 		report.Restarted = !g.dryRun
+	}
+	report.Findings = append(report.Findings, report.adopted...)
+	for _, text := range report.Checks {
+		say("ok: %s\n", text)
 	}
 	for _, f := range report.Findings {
 		say("%s: %s\n", f.Level, f.Text)

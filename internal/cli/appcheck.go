@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/towline/towline/internal/config"
 	"github.com/towline/towline/internal/deployment"
@@ -89,7 +88,18 @@ func (g *granting) plan(ctx context.Context, settings config.Settings, c config.
 		}
 	}
 	app.User, app.Groups = who.Owner, who.gids
-	return app, append(findings, judge(unit, who, c.Dir, g.allowRoot)...), nil
+	var adopted []string
+	if g.wish.adopt != "" {
+		adopted = []string{g.wish.adopt}
+	}
+	found := judge(unit, who, c.Dir, g.allowRoot, adopted...)
+	if len(only(found, refusal)) == 0 {
+		judgeGate(c, f.socket != nil, func(level, format string, args ...any) {
+			found = append(found, finding{level, fmt.Sprintf(format, args...)})
+		})
+		f.sound = sound(unit, who, c, found)
+	}
+	return app, append(findings, found...), nil
 }
 
 func makeUser(home, name string) string {
@@ -105,8 +115,9 @@ func asRoot(version string) string {
 		"Whoever takes the agent over has taken the server; " + mend
 }
 
-// judge finds what in an app's unit would let a release out of its place, and what would make its deployments worse.
-func judge(d service.Description, who account, dir string, allowRoot bool) []finding {
+// judge finds what in an app's unit would let a release out of its place, and what would make its deployments worse. adopted
+// are directories that will lead to the live release.
+func judge(d service.Description, who account, dir string, allowRoot bool, adopted ...string) []finding {
 	var out []finding
 	say := func(level, format string, args ...any) {
 		out = append(out, finding{level, fmt.Sprintf(format, args...)})
@@ -151,21 +162,22 @@ func judge(d service.Description, who account, dir string, allowRoot bool) []fin
 	}
 	real := resolved(dir) // by which systemd, or another unit, may name it
 	for _, p := range d.Programs {
-		if p.Prefix != "" && who.UID != 0 && (d.Within(p, dir) || d.Within(p, real)) {
+		if p.Prefix != "" && who.UID != 0 && (d.Within(p, dir) || d.Within(p, real) || released(d, p, dir, adopted)) {
 			say(reach, "%s=%s%s of %s runs with more rights than its user and reaches into %s, where releases lie: "+
 				"whoever signs a release gets these rights; put it into a unit of its own, away from there%s",
 				p.Setting, p.Prefix, strings.Join(p.Argv, " "), d.Unit, dir, override)
 		}
 	}
 	for _, file := range d.Files {
-		if strings.HasPrefix(file, dir+"/") || strings.HasPrefix(file, real+"/") {
+		if slices.ContainsFunc(append([]string{dir, real}, adopted...), func(at string) bool { return strings.HasPrefix(file, at+"/") }) {
 			say(reach, "%s of %s lies in the app's directory: a release could write User=root into it; copy it to /etc/systemd/system%s",
 				file, d.Unit, override)
 		}
 	}
 	judgeOwners(d, who, reach, override, say)
-	judgePlace(d, dir, say)
+	judgePlace(d, dir, adopted, say)
 	judgeManners(d, say)
+	judgeEnd(d, dir, say)
 	return out
 }
 
@@ -236,61 +248,5 @@ func judgeGroups(d service.Description, who account, say sayer) {
 		if slices.Contains(who.groups, group) || slices.Contains(groups, group) {
 			say(warning, "user %s is in group %s, which is as good as root", who.User, group)
 		}
-	}
-}
-
-// judgePlace tells whether the unit follows what is live.
-func judgePlace(d service.Description, dir string, say sayer) {
-	current, releases := path.Join(dir, "current"), path.Join(dir, "releases")
-	var start []string
-	follows, fixed := false, false
-	look := func(text string) {
-		follows = follows || strings.Contains(text, current)
-		fixed = fixed || strings.Contains(text, releases+"/")
-	}
-	look(d.WorkingDirectory)
-	for _, p := range d.Programs {
-		look(p.Path)
-		for _, word := range p.Argv {
-			look(word)
-		}
-		if p.Setting == "ExecStart" {
-			start = append(start, p.Path)
-		}
-	}
-	switch {
-	case fixed:
-		say(warning, "%s names one release below %s: it will start that one for ever; name %s instead", d.Unit, releases, current)
-	case !follows:
-		say(warning, "%s starts %s and does not mention %s: nothing says that what is live is what it runs; use WorkingDirectory=%s",
-			d.Unit, strings.Join(start, ", "), current, current)
-	}
-}
-
-// judgeManners tells what is known to make deployments worse.
-func judgeManners(d service.Description, say sayer) {
-	switch d.Type {
-	case "simple":
-		say(advice, "Type=simple of %s has started before its program is known to exist; Type=exec tells at once, "+
-			"Type=notify when it is ready", d.Unit)
-	case "oneshot":
-		say(warning, "Type=oneshot of %s: an app that ends is not found healthy; a unit that stays up has Type=exec", d.Unit)
-	}
-	limited := d.StartLimit > 0 && d.StartBurst > 0
-	switch {
-	case d.Restart == "no" || d.Restart == "":
-		say(advice, "%s has no Restart=: it stays down when it crashes; Restart=always with RestartSec=1 brings it back", d.Unit)
-	case limited && d.RestartDelay*time.Duration(d.StartBurst) < d.StartLimit:
-		say(advice, "%s restarts after %v and gives up for good after %d times within %v: a database that is away for a moment "+
-			"takes it down; use RestartSec=3, or StartLimitIntervalSec=0", d.Unit, d.RestartDelay, d.StartBurst, d.StartLimit)
-	}
-	for _, a := range []struct{ setting, value string }{{"StartLimitAction", d.OnLimit}, {"FailureAction", d.OnFailure}} {
-		if a.value != "" && a.value != "none" {
-			say(warning, "%s=%s of %s: a release that crashes does that to the whole server, before it can be taken back",
-				a.setting, a.value, d.Unit)
-		}
-	}
-	if d.FileState == "disabled" {
-		say(advice, "%s is disabled and will not start with the server: systemctl enable %s", d.Unit, d.Unit)
 	}
 }

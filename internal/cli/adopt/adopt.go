@@ -231,7 +231,7 @@ func (a *Adoption) Plan(ctx context.Context) grant.Plan {
 	}
 	step(!a.made && !a.done, grant.Make, path.Join(a.Dir, "releases", a.name)+"/", "a copy of "+a.From, func() error { return a.copy(ctx) })
 	step(a.live == "" && !a.done, grant.Make, a.current(), "leads there", func() error { return a.tree.Switch(a.name) })
-	step(!a.done, "exchange", a.From, "leads to "+a.current()+" then; what it was is "+a.From+before, a.exchange)
+	step(!a.done, "switch", a.From, "leads to "+a.current()+" then; what it was is "+a.From+before, a.exchange)
 	return plan
 }
 
