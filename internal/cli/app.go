@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,7 +31,8 @@ type granting struct {
 	systemctl func(ctx context.Context, args ...string) error
 	useradd   func(ctx context.Context, args ...string) error
 
-	wish wishes
+	wish        wishes
+	entry, unit bool // what app remove takes away too
 
 	allowRoot, noRestart, dryRun, json bool
 }
@@ -74,8 +74,12 @@ is. It may be run again: what is as it should be stays.`,
 	add.Flags().BoolVar(&g.allowRoot, "allow-root", false, "take a unit that runs as root: a signed release is root then")
 	remove := &cobra.Command{
 		Use: "remove NAME", Short: "Take away what add has granted; the app, its directory and its data stay",
+		Long: `Take away what add has granted, and the socket that it has set up. The app runs on; its directory with releases and data
+stays, and so do its user, its unit and its entry in the configuration unless they are named.`,
 		Args: oneName, RunE: func(cmd *cobra.Command, args []string) error { return g.remove(cmd.Context(), args[0]) },
 	}
+	remove.Flags().BoolVar(&g.entry, "entry", false, "take its entry out of the configuration too")
+	remove.Flags().BoolVar(&g.unit, "unit", false, "stop it, and delete the unit that add has written, unless somebody has changed it")
 	for _, c := range []*cobra.Command{add, remove} {
 		c.Flags().BoolVar(&g.dryRun, "dry-run", false, "print what would be done, and do nothing")
 		c.Flags().BoolVar(&g.noRestart, "no-restart", false, "leave a running agent alone: it gets its rights at its next start")
@@ -216,39 +220,6 @@ func runsAs(c config.App, user string) string {
 		return ", without a unit"
 	}
 	return fmt.Sprintf(", unit %s, which runs as %s", c.Unit, user)
-}
-
-func (g *granting) remove(ctx context.Context, name string) error {
-	if err := g.mayWrite(name); err != nil {
-		return err
-	}
-	report := &grantReport{App: name, DryRun: g.dryRun, Findings: []finding{}}
-	// What is taken away does not depend on the configuration, which may be gone by now.
-	settings, unread := g.p.settings(nil)
-	configured := -1
-	if unread == nil {
-		configured = slices.IndexFunc(settings.Apps, func(c config.App) bool { return c.Key == name })
-	}
-	if configured >= 0 {
-		report.Dir, report.Unit = settings.Apps[configured].Dir, settings.Apps[configured].Unit
-		report.Findings = append(report.Findings, finding{warning, fmt.Sprintf("app %s is still in %s: "+
-			"take it out, or its agent finds it not ready", name, g.p.config)})
-	}
-	plan, err := grant.Remove(g.root, name)
-	if err != nil {
-		return &fault{err: err, code: deployment.ExitUsage, what: "remove app " + name}
-	}
-	if len(plan.Changes) == 0 && unread == nil && configured < 0 {
-		return unknownGrant(settings, name)
-	}
-	if !g.json {
-		where := "the app's directory"
-		if report.Dir != "" {
-			where = report.Dir
-		}
-		g.p.printf("app %s: %s with all that is in it stays, and so does the app's unit\n", name, where)
-	}
-	return g.carryOut(ctx, work{steps: []func() (grant.Plan, error){func() (grant.Plan, error) { return plan, nil }}}, report)
 }
 
 // mayWrite checks the name, and that this is root, who alone may grant anything.

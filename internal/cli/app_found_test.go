@@ -225,3 +225,54 @@ func TestAppAddRefusesFlags(t *testing.T) {
 		})
 	}
 }
+
+func TestAppRemoveTakesAwayWhatAddHasMade(t *testing.T) {
+	g, out := bareMachine(t)
+	before, _ := os.ReadFile(g.p.config)
+	wantCode(t, g.run(t, "add", "blog", "--exec", "node server.js", "--socket", "3000"), deployment.ExitOK)
+	unit := g.root + "/etc/systemd/system/blog.service"
+
+	out.Reset()
+	wantCode(t, g.run(t, "remove", "blog", "--unit", "--entry", "--dry-run"), deployment.ExitOK)
+	if strings.Contains(out.String(), "<") || !strings.Contains(out.String(), "-   blog:\n") {
+		t.Errorf("a dry run: got\n%s", out)
+	}
+	out.Reset()
+	wantCode(t, g.run(t, "remove", "blog"), deployment.ExitOK)
+	got := out.String()
+	for _, want := range []string{"<disable blog.socket>\n", "delete   /etc/systemd/system/blog.socket", "<stop blog.socket>", "is still in", "--entry does that",
+		"blog.service has to listen on 127.0.0.1:3000 itself", "/srv/blog with all that is in it stays, and so does blog.service"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("want %q in\n%s", want, got)
+		}
+	}
+	if strings.Index(got, "<stop blog.socket>") < strings.Index(got, "<daemon-reload>") {
+		t.Errorf("the socket is stopped while the unit needs it, which stops the unit:\n%s", got)
+	}
+	if _, err := os.Stat(unit); err != nil {
+		t.Error(err)
+	}
+
+	out.Reset()
+	text, _ := os.ReadFile(unit)
+	if err := os.WriteFile(unit, append(text, "# mine\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, g.run(t, "remove", "blog", "--unit", "--entry"), deployment.ExitOK)
+	if after, _ := os.ReadFile(g.p.config); string(after) != string(before) {
+		t.Errorf("got\n%s\nwant\n%s", after, before)
+	}
+	if _, err := os.Stat(unit); err != nil || !strings.Contains(out.String(), "somebody has changed it") {
+		t.Errorf("a changed unit: %v\n%s", err, out)
+	}
+	out.Reset()
+	if err := os.WriteFile(unit, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, g.run(t, "remove", "blog", "--unit"), deployment.ExitOK)
+	if _, err := os.Stat(unit); err == nil || !strings.Contains(out.String(), "<disable --now blog.service>") {
+		t.Errorf("an unchanged unit is still there:\n%s", out)
+	}
+	wantCode(t, g.run(t, "remove", "blog"), deployment.ExitUnknown)
+	wantCode(t, g.run(t, "remove", "shop", "--entry"), deployment.ExitUsage) // the only one
+}

@@ -9,6 +9,7 @@ import (
 
 // work is what app add and app remove do, in this order.
 type work struct {
+	before [][]string                   // of systemctl, at first
 	first  grant.Plan                   // before anything can be granted
 	diff   []string                     // of the configuration, told with it
 	reload bool                         // have systemd read units after first
@@ -54,6 +55,11 @@ func (g *granting) carryOut(ctx context.Context, w work, report *grantReport) er
 		return g.systemctl(ctx, args...)
 	}
 	report.Changes = []grant.Change{}
+	for _, args := range w.before {
+		if err := run(args...); err != nil {
+			return hinted(err, again)
+		}
+	}
 	todo := w.first.Todo()
 	if err := do(w.first); err != nil {
 		return err
