@@ -163,13 +163,10 @@ func (g *granting) add(ctx context.Context, name string) error {
 	if !g.json {
 		g.p.printf("app %s in %s%s\n", name, c.Dir, runsAs(c, report.User))
 	}
-	if err := g.carryOut(ctx, w, report); err != nil {
-		return err
+	if f.socket != nil && f.unread {
+		w.note = f.lines()
 	}
-	if f.socket != nil && f.unread && !g.json {
-		g.p.printf("%s", f.lines())
-	}
-	return nil
+	return g.carryOut(ctx, w, report)
 }
 
 // grants plans what the agent gets for the app, and fills the report in with what is known then. What stands in the way is an

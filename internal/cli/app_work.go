@@ -15,6 +15,7 @@ type work struct {
 	reload bool                         // have systemd read units after first
 	steps  []func() (grant.Plan, error) // what comes then, each planned when the one before it is done
 	runs   [][]string                   // of systemctl, at last
+	note   string                       // said at last, before what is next
 	start  string                       // starts an agent that does not run; empty: it needs none
 }
 
@@ -122,6 +123,7 @@ func (g *granting) carryOut(ctx context.Context, w work, report *grantReport) er
 	for _, f := range report.Findings {
 		say("%s: %s\n", f.Level, f.Text)
 	}
+	say("%s", w.note)
 	report.Next = strings.Join(report.next, " && ")
 	if report.Next != "" {
 		say("next: %s\n", report.Next)

@@ -138,7 +138,7 @@ func summary(l parts.Load) string {
 func TestDocumentShowsTheExamples(t *testing.T) {
 	document := read(t, "docs/zero-downtime.md")
 	sources := ""
-	for _, file := range []string{"go/main.go", "node/server.js", "python/server.py"} {
+	for _, file := range []string{"go/main.go", "node/server.js", "python/server.py", "python/migrate.py"} {
 		sources += read(t, "examples/zero-downtime/"+file)
 	}
 	checked := 0
@@ -159,5 +159,60 @@ func TestDocumentShowsTheExamples(t *testing.T) {
 	}
 	if checked < 15 {
 		t.Errorf("got %d lines of code, want what an app has to do in three languages", checked)
+	}
+}
+
+// TestMigrationExample runs the hook as it runs on a server, in a release with a link to the data.
+func TestMigrationExample(t *testing.T) {
+	python := parts.Program(t, "python3", "python3")
+	release, data := t.TempDir(), t.TempDir()
+	if err := os.Symlink(data, filepath.Join(release, "data")); err != nil {
+		t.Fatal(err)
+	}
+	hook, err := filepath.Abs(filepath.Join(root, "examples/zero-downtime/python/migrate.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(argv ...string) (string, error) {
+		cmd := exec.Command(python, argv...)
+		cmd.Dir = release
+		cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH="+filepath.Dir(hook))
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	query := func(sql string) string {
+		t.Helper()
+		out, err := run("-c", "import sqlite3, sys; db = sqlite3.connect('data/app.db'); print(*db.execute(sys.argv[1]).fetchall()); db.commit()", sql)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", sql, err, out)
+		}
+		return strings.TrimSpace(out)
+	}
+	// The release before knew the first step only.
+	if out, err := run("-c", "import migrate; migrate.migrate('data/app.db', migrate.STEPS[:1])"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	query("INSERT INTO views (page) VALUES ('/old')")
+	if out, err := run(hook); err != nil || out != "step 2 of 2 done\n" {
+		t.Errorf("got %v, %q, want the second step", err, out)
+	}
+	query("INSERT INTO views (page) VALUES ('/still')") // the old release still answers, and may come back
+	if got := query("SELECT page, country FROM views"); got != "('/old', '') ('/still', '')" {
+		t.Errorf("got %s", got)
+	}
+	if out, err := run(hook); err != nil || out != "" {
+		t.Errorf("again: got %v, %q, want nothing", err, out)
+	}
+	out, err := run("-c", "import migrate; migrate.migrate('data/app.db', migrate.STEPS + ['CREATE TABLE more (x)', 'no SQL'])")
+	if err == nil {
+		t.Errorf("a step that fails: got %s", out)
+	}
+	if got := query("PRAGMA user_version") + query("SELECT count(*) FROM sqlite_master WHERE name = 'more'"); got != "(2,)(0,)" {
+		t.Errorf("after a step that fails: got %s, want nothing of it", got)
+	}
+	query("DROP TABLE views")
+	query("PRAGMA user_version = 1")
+	if out, err := run(hook); err == nil || !strings.Contains(out, "the database stays as it was") {
+		t.Errorf("the hook itself: got %v, %q", err, out)
 	}
 }
