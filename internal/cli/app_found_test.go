@@ -276,3 +276,38 @@ func TestAppRemoveTakesAwayWhatAddHasMade(t *testing.T) {
 	wantCode(t, g.run(t, "remove", "blog"), deployment.ExitUnknown)
 	wantCode(t, g.run(t, "remove", "shop", "--entry"), deployment.ExitUsage) // the only one
 }
+
+func TestAppAddAdoptRefuses(t *testing.T) {
+	from := t.TempDir()
+	if err := os.Chmod(from, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(from, "server"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		apps string
+		args []string
+		want string
+	}{
+		"no version for the health check": {"  shop: {unit: shop.service, health: {http: \"http://127.0.0.1/\", expect: \"{{hash}}\"}}\n", []string{"--adopt", from}, "expects the release's hash"},
+		"a relative path":                 {shop, []string{"--adopt", "shop"}, "want the absolute path"},
+		"nothing there":                   {shop, []string{"--adopt", from + "/absent"}, "no such file"},
+		"a version alone":                 {shop, []string{"--adopt-version", "v1"}, "goes with --adopt"},
+	} {
+		g, out := machine(t, c.apps)
+		err := g.run(t, append([]string{"add", "shop"}, c.args...)...)
+		wantCode(t, err, deployment.ExitUsage)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+		if _, err := os.Stat(g.root); err == nil {
+			t.Errorf("%s: something was done all the same:\n%s", name, out)
+		}
+	}
+	g, out := machine(t, shop)
+	wantCode(t, g.run(t, "add", "shop", "--adopt", from, "--dry-run"), deployment.ExitOK)
+	if info, err := os.Lstat(from); err != nil || !info.IsDir() || !strings.Contains(out.String(), "switch   "+from) || !strings.Contains(out.String(), "mv "+from+".before-towline") {
+		t.Errorf("a dry run: got %v, %v\n%s", info, err, out)
+	}
+}

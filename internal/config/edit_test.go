@@ -166,7 +166,7 @@ func TestDraftRemovesOneOfSeveral(t *testing.T) {
 }
 
 func TestDraftKeepsTheFile(t *testing.T) {
-	d, path := draft(t, above+"apps:\n  shop:\n")
+	_, path := draft(t, above+"apps:\n  shop:\n")
 	link := filepath.Join(t.TempDir(), "link.yaml")
 	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
