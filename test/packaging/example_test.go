@@ -40,7 +40,7 @@ func TestExample(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 
-	option := regexp.MustCompile(`(?m)^( *)#( *(?:- )?[a-z_-]+:)`) // prose has a blank after the #, and no key
+	option := regexp.MustCompile(`(?m)^( *)#( *(?:- )?[a-z_-]+:)`)                     // prose has a blank after the #, and no key
 	text = strings.Replace(text, "#ping_token_file: /etc/towline/ping-token\n", "", 1) // for trust: none alone
 	all := option.ReplaceAllString(text, "$1$2")
 	if left := regexp.MustCompile(`(?m)^ *#[^ \n]+`).FindString(all); left != "" {

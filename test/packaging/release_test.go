@@ -126,9 +126,25 @@ func TestTarballs(t *testing.T) {
 		if digest(t, filepath.Join(dir, "towline-action")) != digest(t, filepath.Join(theRelease(t), "image", arch, "towline-action")) {
 			t.Errorf("image/%s: got another program than that of the tarball", arch)
 		}
-		for _, name := range []string{"LICENSE", "README.md", "CHANGELOG.md", "towline-agent.service", "towline-agent.socket", "agent.yaml.example"} {
+		for _, name := range []string{
+			"LICENSE", "README.md", "CHANGELOG.md", "towline-agent.service", "towline-agent.socket", "towline.sysusers", "towline.tmpfiles",
+			"agent.yaml.example", "share/man/man1/towline.1.gz", "share/man/man8/towline-agent.8.gz", "share/man/man5/agent.yaml.5.gz",
+			"share/bash-completion/completions/towline", "share/zsh/site-functions/_towline", "share/fish/vendor_completions.d/towline.fish",
+		} {
 			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 				t.Errorf("%s: %v", arch, err)
+			}
+		}
+		// Of every module that is linked into a program, the licence.
+		licenses := read(t, filepath.Join(dir, "LICENSES"))
+		about := run(t, nil, "go", "version", "-m", filepath.Join(dir, "towline"), filepath.Join(dir, "towline-agent"), filepath.Join(dir, "towline-action"))
+		modules := regexp.MustCompile(`(?m)^\tdep\t(\S+)\t(\S+)`).FindAllStringSubmatch(about, -1)
+		if len(modules) < 20 || !strings.Contains(licenses, "==== Go go") {
+			t.Errorf("%s: got %d modules, and in LICENSES\n%.400s", arch, len(modules), licenses)
+		}
+		for _, m := range modules {
+			if !strings.Contains(licenses, "\n==== "+m[1]+" "+m[2]+": LICENSE") {
+				t.Errorf("%s: LICENSES: got nothing of %s %s", arch, m[1], m[2])
 			}
 		}
 	}
@@ -239,8 +255,16 @@ func TestDebs(t *testing.T) {
 			"usr/lib/sysusers.d/towline.conf":              root + "/packaging/towline.sysusers",
 			"usr/lib/tmpfiles.d/towline.conf":              root + "/packaging/towline.tmpfiles",
 			"usr/share/doc/towline/copyright":              root + "/packaging/debian/copyright",
+			"usr/share/lintian/overrides/towline":          root + "/packaging/debian/lintian-overrides",
 		}
-		want := append(slices.Collect(maps.Keys(same)), "usr/share/doc/towline/changelog.gz")
+		share := filepath.Join(unpack(t, arch), "share")
+		for _, name := range files(t, share) { // manual pages and completions
+			same["usr/share/"+strings.Replace(name, "zsh/site-functions/", "zsh/vendor-completions/", 1)] = filepath.Join(share, name)
+		}
+		if len(same) < 30 {
+			t.Errorf("%s: got %d files, want manual pages and completions too", arch, len(same))
+		}
+		want := append(slices.Collect(maps.Keys(same)), "usr/share/doc/towline/changelog.gz", "usr/share/doc/towline/licenses-of-modules.gz")
 		slices.Sort(want)
 		if got := files(t, dir); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", arch, got, want)
@@ -255,6 +279,15 @@ func TestDebs(t *testing.T) {
 			} else if read(t, filepath.Join(dir, name)) != read(t, other) {
 				t.Errorf("%s: %s: got other bytes than %s", arch, name, other)
 			}
+		}
+		wantLog := "towline (" + version + ") stable; urgency=medium\n\n  * The first line.\n  * The last line.\n\n" +
+			" -- The Towline authors <towline@users.noreply.github.com>  Fri, 20 Nov 2026 10:11:12 +0000\n"
+		if got := run(t, nil, "gzip", "-dc", filepath.Join(dir, "usr/share/doc/towline/changelog.gz")); got != wantLog {
+			t.Errorf("%s: changelog: got\n%s\nwant\n%s", arch, got, wantLog)
+		}
+		if page := run(t, nil, "gzip", "-dc", filepath.Join(dir, "usr/share/man/man1/towline-status.1.gz")); !strings.HasPrefix(page,
+			`.TH TOWLINE\-STATUS 1 "2026-11-20" "towline `+version+`" "Towline"`) {
+			t.Errorf("%s: towline-status(1): got %.100q, want the commit's date and the version", arch, page)
 		}
 		for line := range strings.Lines(run(t, nil, "dpkg-deb", "--contents", deb)) {
 			if !strings.Contains(line, " root/root ") {
