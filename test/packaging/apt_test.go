@@ -2,6 +2,7 @@ package packaging
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -74,17 +75,17 @@ func aptRepo(t *testing.T, debs []string, args ...string) error {
 }
 
 // checkRepository goes the way of apt: from the signature to each package.
-func checkRepository(t *testing.T, dir string, versions ...string) {
+func checkRepository(t *testing.T, dir, suite string, versions ...string) {
 	t.Helper()
 	keyring := filepath.Join(t.TempDir(), "key.gpg")
 	run(t, nil, "gpg", "--batch", "--quiet", "--output", keyring, "--dearmor", filepath.Join(dir, "towline.asc"))
-	dist := filepath.Join(dir, "dists/stable")
+	dist := filepath.Join(dir, "dists", suite)
 	release := run(t, nil, "gpgv", "--quiet", "--keyring", keyring, "--output", "-", filepath.Join(dist, "InRelease"))
 	run(t, nil, "gpgv", "--quiet", "--keyring", keyring, filepath.Join(dist, "Release.gpg"), filepath.Join(dist, "Release"))
 	if got := read(t, filepath.Join(dist, "Release")); strings.TrimSpace(got) != strings.TrimSpace(release) {
 		t.Errorf("Release and InRelease differ: got\n%s, want\n%s", got, release)
 	}
-	for _, want := range []string{"Suite: stable", "Codename: stable", "Architectures: amd64 arm64", "Components: main", "Acquire-By-Hash: yes"} {
+	for _, want := range []string{"Suite: " + suite, "Codename: " + suite, "Architectures: amd64 arm64", "Components: main", "Acquire-By-Hash: yes"} {
 		if !strings.Contains(release, want+"\n") {
 			t.Errorf("Release: got\n%s\nwant a line %q", release, want)
 		}
@@ -103,6 +104,9 @@ func checkRepository(t *testing.T, dir string, versions ...string) {
 	for _, arch := range architectures {
 		got := map[string]bool{}
 		for _, entry := range strings.Split(strings.TrimSpace(read(t, filepath.Join(dist, "main/binary-"+arch, "Packages"))), "\n\n") {
+			if entry == "" {
+				continue // an empty suite
+			}
 			fields := map[string]string{}
 			for line := range strings.Lines(entry) {
 				if name, value, ok := strings.Cut(line, ": "); ok && line[0] != ' ' {
@@ -114,10 +118,12 @@ func checkRepository(t *testing.T, dir string, versions ...string) {
 			}
 			got[fields["Version"]] = true
 		}
-		for _, want := range versions {
-			if !got[want] || len(got) != len(versions) {
-				t.Errorf("%s: got versions %v, want %v", arch, got, versions)
-			}
+		want := map[string]bool{}
+		for _, v := range versions {
+			want[v] = true
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: %s: got versions %v, want %v", suite, arch, got, versions)
 		}
 	}
 }
@@ -128,14 +134,14 @@ func TestAptRepository(t *testing.T) {
 	if err := aptRepo(t, first, dir, key); err != nil {
 		t.Fatal(err)
 	}
-	checkRepository(t, dir, version)
+	checkRepository(t, dir, "stable", version)
 	before := files(t, dir)
 
 	second := small(t, "99.0.0", "second")
 	if err := aptRepo(t, second, dir, key); err != nil {
 		t.Fatal(err)
 	}
-	checkRepository(t, dir, version, "99.0.0")
+	checkRepository(t, dir, "stable", version, "99.0.0")
 	for _, name := range before { // who reads an older InRelease still finds what it names
 		if !slices.Contains(files(t, dir), name) {
 			t.Errorf("got no %s any more", name)
@@ -152,7 +158,7 @@ func TestAptRepository(t *testing.T) {
 	if err := aptRepo(t, small(t, "100.0.0", "third"), "--from", server.URL, copied, key); err != nil {
 		t.Fatal(err)
 	}
-	checkRepository(t, copied, version, "99.0.0", "100.0.0")
+	checkRepository(t, copied, "stable", version, "99.0.0", "100.0.0")
 	from := func(key string) error {
 		return aptRepo(t, first, "--from", server.URL, filepath.Join(t.TempDir(), "site"), key)
 	}
@@ -167,4 +173,77 @@ func TestAptRepository(t *testing.T) {
 
 	public := filepath.Join(copied, "towline.asc")
 	refused(t, "a public key", aptRepo(t, first, filepath.Join(t.TempDir(), "site"), public), "no private key")
+}
+
+// A candidate is in its own suite alone until the same file is added to stable; what is stable is in both.
+func TestAptSuites(t *testing.T) {
+	key := signingKey(t)
+	dir, first, second := filepath.Join(t.TempDir(), "site"), small(t, "1.0.0", "first"), small(t, "1.1.0", "second")
+	newest := func(want string) {
+		t.Helper()
+		script := read(t, filepath.Join(dir, "install.sh"))
+		if got := strings.Join(regexp.MustCompile(`(?m)^(stable|candidate)=.*$`).FindAllString(script, -1), " "); got != want {
+			t.Errorf("install.sh: got %q, want %q", got, want)
+		}
+	}
+	if err := aptRepo(t, first, "--suite", "candidate", dir, key); err != nil {
+		t.Fatal(err)
+	}
+	checkRepository(t, dir, "stable")
+	checkRepository(t, dir, "candidate", "1.0.0")
+	newest("stable= candidate=1.0.0")
+
+	if err := aptRepo(t, first, dir, key); err != nil {
+		t.Fatal(err)
+	}
+	if err := aptRepo(t, second, "--suite", "candidate", dir, key); err != nil {
+		t.Fatal(err)
+	}
+	checkRepository(t, dir, "stable", "1.0.0")
+	checkRepository(t, dir, "candidate", "1.0.0", "1.1.0")
+	newest("stable=1.0.0 candidate=1.1.0")
+
+	// Both come along from what is published; what is made stable has the bytes of the candidate.
+	server := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	defer server.Close()
+	copied := filepath.Join(t.TempDir(), "site")
+	if err := aptRepo(t, second, "--from", server.URL, "--suite", "stable", copied, key); err != nil {
+		t.Fatal(err)
+	}
+	checkRepository(t, copied, "stable", "1.0.0", "1.1.0")
+	checkRepository(t, copied, "candidate", "1.0.0", "1.1.0")
+	refused(t, "other bytes", aptRepo(t, small(t, "1.1.0", "other"), copied, key), "with other bytes")
+	refused(t, "another suite", aptRepo(t, second, "--suite", "testing", copied, key), "packaging/apt-repo [--from URL]")
+
+	// A suite cannot be shown in another's place.
+	run(t, nil, "cp", dir+"/dists/candidate/InRelease", dir+"/dists/stable/InRelease")
+	refused(t, "a suite in another's place", aptRepo(t, first, "--from", server.URL, filepath.Join(t.TempDir(), "site"), key), "that of another suite")
+}
+
+// While one key replaces the other, both sign and install.sh has both, so that servers with either go on.
+func TestAptKeyRotation(t *testing.T) {
+	old, next := signingKey(t), signingKey(t)
+	both := filepath.Join(t.TempDir(), "both.asc")
+	write(t, both, []byte(read(t, old)+read(t, next)), 0o600)
+	dir := filepath.Join(t.TempDir(), "site")
+	if err := aptRepo(t, small(t, "1.0.0", "any"), dir, old); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	defer server.Close()
+	copied := filepath.Join(t.TempDir(), "site")
+	if err := aptRepo(t, small(t, "1.1.0", "any"), "--from", server.URL, copied, both); err != nil {
+		t.Fatal(err)
+	}
+	checkRepository(t, copied, "stable", "1.0.0", "1.1.0")
+	out := run(t, nil, "gpg", "--batch", "--show-keys", "--with-colons", filepath.Join(copied, "towline.asc"))
+	if got := strings.Count(out, "\npub:") + strings.Count(out[:4], "pub:"); got != 2 {
+		t.Errorf("towline.asc: got %d keys, want 2:\n%s", got, out)
+	}
+	ring := filepath.Join(t.TempDir(), "ring.gpg")
+	run(t, nil, "gpg", "--batch", "--quiet", "--output", ring, "--dearmor", filepath.Join(copied, "towline.asc"))
+	status := run(t, nil, "gpgv", "--quiet", "--status-fd", "1", "--keyring", ring, filepath.Join(copied, "dists/stable/InRelease"))
+	if got := strings.Count(status, "[GNUPG:] VALIDSIG"); got != 2 {
+		t.Errorf("InRelease: got %d signatures, want 2:\n%s", got, status)
+	}
 }
