@@ -74,7 +74,7 @@ func (s *server) everything(t *testing.T) string {
 func (s *server) configure(t *testing.T) {
 	t.Helper()
 	s.WriteFile(t, "/etc/systemd/system/shop.service", []byte("[Service]\nUser=shop\nExecStart=/srv/shop/current/run\n"), 0o644)
-	s.Run(t, "useradd", "--system", "shop")
+	s.Run(t, "sh", "-c", "id shop >/dev/null 2>&1 || useradd --system shop")
 	s.Run(t, "install", "-d", "-o", "towline", "/srv/bucket")
 	s.WriteFile(t, "/etc/towline/agent.yaml", []byte("bucket: file:///srv/bucket\ntrust: none\nreceipts: false\n"+
 		"apps:\n  shop:\n    unit: shop.service\n    health: {stable: 0s}\n"), 0o644)
