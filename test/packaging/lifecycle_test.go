@@ -122,29 +122,56 @@ func TestLifecycle(t *testing.T) {
 	// At work: a release is live.
 	s.configure(t)
 	s.WriteFile(t, "/opt/debs/app/run", []byte("#!/bin/sh\nexec sleep infinity\n"), 0o755)
-	s.Run(t, "towline", "publish", "--promote", "--app", "shop", "--path", "/opt/debs/app", "--bucket", "file:///srv/bucket", "--trust", "none",
-		"--version", "v1", "--message", "first", "--date", "2026-11-20T10:11:12Z")
+	publish := func(version string) {
+		t.Helper()
+		s.WriteFile(t, "/opt/debs/app/version", []byte(version), 0o644)
+		s.Run(t, "towline", "publish", "--promote", "--app", "shop", "--path", "/opt/debs/app", "--bucket", "file:///srv/bucket", "--trust", "none",
+			"--version", version, "--message", "any", "--date", "2026-11-20T10:11:12Z")
+	}
+	publish("v1")
 	s.Run(t, "towline", "deploy", "shop")
 	s.WaitActive(t, "shop.service")
+
+	// An upgrade while v2 is being watched: the agent that comes with it watches on.
+	s.Run(t, "sed", "-i", "s/stable: 0s/stable: 8s/", "/etc/towline/agent.yaml")
+	s.Run(t, "systemctl", "restart", "towline-agent")
+	s.WaitActive(t, "towline-agent.service")
+	publish("v2")
+	s.Run(t, "sh", "-c", "towline deploy shop >/dev/null 2>&1 </dev/null &")
+	wait := func(what, condition string) {
+		t.Helper()
+		if _, err := s.TryRun(t, "sh", "-c", "for i in $(seq 300); do "+condition+" && exit 0; sleep 0.1; done; exit 1"); err != nil {
+			t.Fatalf("%s: it did not come to that:\n%s", what, s.Journal(t, "towline-agent.service"))
+		}
+	}
+	wait("v2 is activated", `[ "$(cat /srv/shop/current/version)" = v2 ]`)
+	install("3.deb")
+	if log := s.Journal(t, "towline-agent.service"); strings.Contains(log, "seq=2 step=end") {
+		t.Fatalf("got v2's deployment at its end before the upgrade:\n%s", log)
+	}
+	wait("v2 is deployed", "journalctl --boot --unit=towline-agent.service --output=cat | grep -q 'seq=2 step=end.*outcome=deployed'")
+	if log := s.Journal(t, "towline-agent.service"); !strings.Contains(log, "taking up an interrupted deployment") || strings.Count(log, "seq=2 step=end") != 1 {
+		t.Errorf("got\n%s\nwant v2's deployment taken up by the new agent", log)
+	}
 	app := s.pid(t, "shop.service")
 
 	// What the administrator has decided outlives an upgrade: nothing is started that he has stopped for good.
 	agent := "towline-agent.service"
 	s.Run(t, "systemctl", "disable", "--now", agent)
-	install("3.deb")
+	install("2.deb")
 	expect(t, "disabled, after an upgrade", s.state(t, agent), "disabled inactive")
 	s.Run(t, "systemctl", "mask", agent)
-	install("2.deb")
+	install("3.deb")
 	expect(t, "masked, after an upgrade", s.state(t, agent), "masked inactive")
 	s.Run(t, "systemctl", "unmask", agent)
 	s.Run(t, "systemctl", "enable", "--now", agent)
 	s.WaitActive(t, agent)
 	s.WriteFile(t, "/usr/sbin/policy-rc.d", []byte("#!/bin/sh\nexit 101\n"), 0o755)
 	process := s.pid(t, agent)
-	install("3.deb")
+	install("2.deb")
 	expect(t, "policy-rc.d: the agent's process", s.pid(t, agent), process)
 	s.Run(t, "rm", "/usr/sbin/policy-rc.d")
-	install("2.deb")
+	install("3.deb")
 	s.WaitActive(t, agent)
 	if got := s.pid(t, agent); got == process {
 		t.Error("upgrade: got the process of before, want the agent restarted")
@@ -169,12 +196,12 @@ func TestLifecycle(t *testing.T) {
 	expect(t, "the agent, removed", s.state(t, agent), " inactive")
 
 	// Installed again, it goes on where it was.
-	install("2.deb")
+	install("3.deb")
 	same(t, "install after remove", working, s.snapshot(t),
 		"+/var/lib/systemd/deb-systemd-helper-enabled/sockets.target.wants") // what the administrator has enabled is remembered
 	s.WaitActive(t, agent)
-	if out := s.Run(t, "towline", "status"); !strings.Contains(out, "v1") {
-		t.Errorf("status: got\n%s\nwant v1 live", out)
+	if out := s.Run(t, "towline", "status"); !strings.Contains(out, "v2") {
+		t.Errorf("status: got\n%s\nwant v2 live", out)
 	}
 
 	// Purged: nothing of it is left but the user, whose files the app's releases are; and it says so.
@@ -189,8 +216,8 @@ func TestLifecycle(t *testing.T) {
 	left := append(slices.Clone(accounts), "+/srv/shop", "+/srv/bucket", "+/etc/systemd/system/shop.service", "+unit:shop.service")
 	same(t, "purge", before, s.snapshot(t), left...)
 	expect(t, "the app's process, after it all", s.pid(t, "shop.service"), app)
-	if got := s.Run(t, "sh", "-c", "ls /srv/shop/releases; readlink /srv/shop/current; find / -xdev -name '*towline*' -not -path '/opt/*' -not -path '/srv/*' -not -path '/var/log/*'"); strings.Count(got, "\n") != 2 {
-		t.Errorf("purge: got\n%s\nwant one release, the link to it, and nothing with the name towline", got)
+	if got := s.Run(t, "sh", "-c", "ls /srv/shop/releases; readlink /srv/shop/current; find / -xdev -name '*towline*' -not -path '/opt/*' -not -path '/srv/*' -not -path '/var/log/*'"); strings.Count(got, "\n") != 3 {
+		t.Errorf("purge: got\n%s\nwant two releases, the link to one, and nothing with the name towline", got)
 	}
 	if out, err := s.TryRun(t, "dpkg-query", "--show", "towline"); err == nil {
 		t.Errorf("purge: got %q, want dpkg to know of no towline", out)
