@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -180,14 +181,14 @@ func agentPage(usage, dated string) string {
 		case strings.HasPrefix(part, "  --"):
 			p.line(".PP\n%s", inline(agentAbout))
 			p.section("OPTIONS")
-			for line := range strings.Lines(part) {
-				flag, meaning, _ := strings.Cut(strings.TrimSpace(line), "  ")
-				name, value, _ := strings.Cut(flag, " ")
-				term := bold(name)
+			for _, entry := range regexp.MustCompile(`(?m)^  --`).Split(part, -1)[1:] {
+				flag, meaning, _ := strings.Cut(entry, "  ")
+				name, value, _ := strings.Cut(strings.TrimSpace(flag), " ")
+				term := bold("--" + name)
 				if value != "" {
 					term += " " + italic(value)
 				}
-				p.item(term, sentence(capital(strings.TrimSpace(meaning))))
+				p.item(term, sentence(capital(strings.Join(strings.Fields(meaning), " "))))
 			}
 		case strings.HasPrefix(part, "Exit codes: "):
 			p.section("EXIT STATUS")
@@ -205,6 +206,8 @@ func agentPage(usage, dated string) string {
 	for _, f := range agentFiles {
 		p.item(bold(f.name), f.meaning)
 	}
+	p.section("REMOVAL")
+	p.text(agentRemoval)
 	p.section("SEE ALSO")
 	p.line("%s,\n%s,\n%s,\n%s", reference("towline", "1"), reference("agent.yaml", "5"), reference("systemctl", "1"), reference("journalctl", "1"))
 	p.line(".PP\n%s", plain(home))
@@ -224,6 +227,10 @@ var agentFiles = []variable{
 	{"/srv/APP", "an app: its releases, the link current to the live one, and what is shared between them"},
 	{"/etc/systemd/system/towline-agent.service.d/APP.conf, /etc/polkit-1/rules.d/50-towline-APP.rules", "what towline app add has granted"},
 }
+
+const agentRemoval = "`apt-get remove towline` takes the programs away; `apt-get purge towline` the configuration, what the agent remembers and what " +
+	"towline app add has granted, too. The apps run on either way: their directories with the releases, their units and users stay. So does the user " +
+	"towline, whose files the releases are: whoever got its number next could change what the apps run."
 
 func configPage(example, dated string) string {
 	var p page
