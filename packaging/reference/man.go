@@ -193,6 +193,7 @@ func agentPage(usage, dated string) string {
 		case strings.HasPrefix(part, "Exit codes: "):
 			p.section("EXIT STATUS")
 			p.text(strings.TrimPrefix(part, "Exit codes: "))
+		case strings.HasPrefix(part, "SIG"): // told below, at more length
 		default:
 			p.text(part)
 		}
