@@ -140,7 +140,7 @@ func (p *page) options(list []option, all bool) {
 // capital makes the first letter a capital one, but of words that are names: true:, none:.
 func capital(s string) string {
 	word, _, _ := strings.Cut(s, " ")
-	if s == "" || strings.HasSuffix(word, ":") || strings.ContainsAny(word, "./_[") {
+	if s == "" || strings.HasSuffix(word, ":") || strings.ContainsAny(word, ":./_[") {
 		return s
 	}
 	return strings.ToUpper(s[:1]) + s[1:]
