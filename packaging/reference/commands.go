@@ -105,7 +105,8 @@ func table(b *strings.Builder, list []option) {
 func anchor(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
 
 // marked is what is set as code within prose: something in backquotes, a flag, a variable, an address, a path.
-var marked = regexp.MustCompile("`[^`]+`|(?:[a-z0-9]+://|/(?:etc|run|srv|var|usr)/)[^\\s,;)]+|--?[a-z][a-z0-9-]*|[A-Z]+(?:_[A-Z]+)+|[a-z]*\\[[^\\]\\s]+\\][^\\s,;]*")
+var marked = regexp.MustCompile("`[^`]+`|(?:[a-z0-9]+://|/(?:etc|run|srv|var|usr)/)[^\\s,;)]+|" +
+	"--?[a-z][a-z0-9-]*|[A-Z]+(?:_[A-Z]+)+|[a-z]*\\[[^\\]\\s]+\\][^\\s,;]*")
 
 // markdown is prose whose names are set as code and whose other characters mean themselves.
 func markdown(s string) string {

@@ -217,8 +217,8 @@ func agentPage(usage, dated string) string {
 
 const agentAbout = "It looks at the pointer of each app, version.json in the bucket, every 30 seconds and whenever it is pinged. A release that is " +
 	"new is fetched, verified and unpacked beside the live one; then current is switched to it, the app's unit is restarted, and the release has to " +
-	"prove healthy: otherwise the one before is put back. As towline-agent.service it runs as user towline, which may restart the units of its apps and " +
-	"nothing else; towline app add grants it that. Its log is the journal's: journalctl --unit towline-agent."
+	"prove healthy: otherwise the one before is put back. As towline-agent.service it runs as user towline, which may restart the units " +
+	"of its apps and nothing else; towline app add grants it that. Its log is the journal's: journalctl --unit towline-agent."
 
 var agentFiles = []variable{
 	{"/etc/towline/agent.yaml", "the configuration; without it the service does not start"},
@@ -229,8 +229,8 @@ var agentFiles = []variable{
 	{"/etc/systemd/system/towline-agent.service.d/APP.conf, /etc/polkit-1/rules.d/50-towline-APP.rules", "what towline app add has granted"},
 }
 
-const agentRemoval = "`apt-get remove towline` takes the programs away; `apt-get purge towline` the configuration, what the agent remembers and what " +
-	"towline app add has granted, too. The apps run on either way: their directories with the releases, their units and users stay. So does the user " +
+const agentRemoval = "`apt-get remove towline` takes the programs away; `apt-get purge towline` the configuration, what the agent remembers " +
+	"and what towline app add has granted, too. The apps run on either way: their directories with the releases, their units and users stay. So does the user " +
 	"towline, whose files the releases are: whoever got its number next could change what the apps run."
 
 func configPage(example, dated string) string {
@@ -246,16 +246,18 @@ func configPage(example, dated string) string {
 	p.line("Every key, as in /etc/towline/agent.yaml.example:")
 	p.line(".PP\n.EX\n%s\n.EE", guarded(plain(strings.TrimRight(example, "\n"))))
 	p.section("SEE ALSO")
-	p.line("%s,\n%s,\n%s,\n%s", reference("towline-agent", "8"), reference("towline-init", "1"), reference("towline-config", "1"), reference("towline-app-add", "1"))
+	p.line("%s,\n%s,\n%s,\n%s", reference("towline-agent", "8"),
+		reference("towline-init", "1"), reference("towline-config", "1"), reference("towline-app-add", "1"))
 	return p.String()
 }
 
-const configAbout = `What the agent does on this server: the bucket, whose signatures count, and the apps. It is YAML and read strictly: an unknown key or a
-value of the wrong kind is an error that shows the line.
+// configAbout has a quotation mark where a command is in bold.
+var configAbout = strings.ReplaceAll(`What the agent does on this server: the bucket, whose signatures count, and the apps. It is YAML and read strictly:
+an unknown key or a value of the wrong kind is an error that shows the line.
 
-` + "`towline init`" + ` writes the file, ` + "`towline config check`" + ` looks at it, ` + "`towline config show`" + ` prints it with all defaults, and
-` + "`towline config schema`" + ` prints a JSON schema for editors. A running agent reads it again with ` + "`systemctl reload towline-agent`" + `; it keeps
-the old one when the new one is wrong.
+"towline init" writes the file, "towline config check" looks at it, "towline config show" prints it with all defaults, and
+"towline config schema" prints a JSON schema for editors. A running agent reads it again with "systemctl reload towline-agent";
+it keeps the old one when the new one is wrong.
 
-Secrets do not stand in it: the bucket's key and the token of pings are files of user towline with mode 0600, or credentials of the service,
-which are named without a slash.`
+Secrets do not stand in it: the bucket's key and the token of pings are files of user towline with mode 0600, or credentials of
+the service, which are named without a slash.`, `"`, "`")

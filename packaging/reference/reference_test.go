@@ -153,7 +153,9 @@ func TestCompletionsAreThoseOfTheCommand(t *testing.T) {
 	files := made(t)
 	for shell, name := range map[string]string{"bash": "towline.bash", "zsh": "_towline", "fish": "towline.fish"} {
 		var out, wrong strings.Builder
-		code := cli.Main(t.Context(), cli.Env{Args: []string{"completion", shell}, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &wrong, Getenv: os.Getenv})
+		code := cli.Main(t.Context(), cli.Env{
+			Args: []string{"completion", shell}, Stdin: strings.NewReader(""), Stdout: &out, Stderr: &wrong, Getenv: os.Getenv,
+		})
 		if code != 0 || out.String() != files["completions/"+name] || out.Len() < 1000 {
 			t.Errorf("%s: got %d bytes, want the %d of towline completion %s (code %d, %s)",
 				name, len(files["completions/"+name]), out.Len(), shell, code, wrong.String())
