@@ -129,7 +129,7 @@ func (p *program) root() *cobra.Command {
 		}
 	}
 	group("start", p.demoCommand(), p.initCommand(), p.keygenCommand(), p.configCommand(), p.appCommand())
-	group("look", p.statusCommand(), p.releasesCommand(), p.logsCommand(), p.verifyCommand())
+	group("look", p.statusCommand(), p.releasesCommand(), p.logsCommand(), p.verifyCommand(), p.doctorCommand())
 	group("act", p.rollbackCommand(), p.deployCommand(), p.holdCommand(), p.resumeCommand(), p.pruneCommand(), p.recoverCommand())
 	group("ci", p.publishCommand(), p.promoteCommand())
 	group("", p.versionCommand(), p.demoAppCommand())

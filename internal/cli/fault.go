@@ -35,6 +35,7 @@ var phrases = map[string]string{
 	"config show":  "show the configuration",
 	"demo":         "run the demonstration",
 	"deploy":       "deploy",
+	"doctor":       "look at what a deployment needs",
 	"hold":         "hold",
 	"init":         "print what to set up",
 	"keygen":       "make a key pair",
