@@ -63,6 +63,7 @@ type program struct {
 	now        func() time.Time
 	machine    func(*setup.World) // tests: changes what the guided init sees
 	watchEvery time.Duration
+	settle     time.Duration // of gc; 0: as long as publishers need
 
 	socket string
 	color  string
@@ -131,7 +132,7 @@ func (p *program) root() *cobra.Command {
 	group("start", p.demoCommand(), p.initCommand(), p.keygenCommand(), p.configCommand(), p.appCommand())
 	group("look", p.statusCommand(), p.releasesCommand(), p.logsCommand(), p.verifyCommand(), p.doctorCommand())
 	group("act", p.rollbackCommand(), p.deployCommand(), p.holdCommand(), p.resumeCommand(), p.pruneCommand(), p.recoverCommand())
-	group("ci", p.publishCommand(), p.promoteCommand())
+	group("ci", p.publishCommand(), p.promoteCommand(), p.gcCommand())
 	group("", p.versionCommand(), p.demoAppCommand())
 	return root
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -86,7 +84,11 @@ func (p *program) examine(ctx context.Context) (*doctor.Report, int, error) {
 	switch {
 	case errors.As(err, &wrong):
 		for _, w := range wrong.Problems {
-			report.Add(doctor.Check{Name: "config", Level: doctor.Fail, Found: fmt.Sprintf("%s:%d: %s", p.config, w.Line, w.Message),
+			at := p.config
+			if w.Line > 0 {
+				at += fmt.Sprintf(":%d", w.Line)
+			}
+			report.Add(doctor.Check{Name: "config", Level: doctor.Fail, Found: at + ": " + w.Message,
 				Fix: "sudoedit " + p.config + " && towline config check " + p.config})
 		}
 		return report, code, nil
@@ -197,21 +199,18 @@ func (in *inputs) examine(ctx context.Context) (*doctor.Report, int, error) {
 
 // examined prints the report: one line a finding, the fix below it.
 func (p *program) examined(on painter, r *doctor.Report) {
-	var text bytes.Buffer
-	tw := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	const name = 15 // characters of the longest name
 	app := ""
 	for _, c := range r.Checks {
 		if c.App != app {
 			app = c.App
-			fmt.Fprintf(tw, "\n%s\n", cmp.Or(app, "this server"))
+			p.printf("\n%s\n", cmp.Or(app, "this server"))
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\n", on.level(c.Level), c.Name, c.Found)
+		p.printf("%s%*s%-*s  %s\n", on.level(c.Level), 6-len(c.Level), "", name, c.Name, c.Found)
 		if c.Fix != "" {
-			fmt.Fprintf(tw, "%s\t\t→ %s\n", on.paint(plain, ""), c.Fix)
+			p.printf("%*s→ %s\n", 6+name+2, "", c.Fix)
 		}
 	}
-	tw.Flush()
-	p.env.Stdout.Write(text.Bytes())
 	p.printf("\n%s: %d ok, %d warn, %d fail\n", on.level(r.Level), r.OK, r.Warn, r.Fail)
 }
 

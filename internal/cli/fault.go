@@ -36,6 +36,7 @@ var phrases = map[string]string{
 	"demo":         "run the demonstration",
 	"deploy":       "deploy",
 	"doctor":       "look at what a deployment needs",
+	"gc":           "collect what nothing refers to",
 	"hold":         "hold",
 	"init":         "print what to set up",
 	"keygen":       "make a key pair",

@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/release"
 )
@@ -60,14 +62,14 @@ func (p *program) painterFor(w io.Writer) (painter, error) {
 	return false, usagef("--color %q: want auto, always or never", p.color)
 }
 
-// terminal reports whether w is a character device.
-func terminal(w io.Writer) bool {
+// terminal reports whether what is written to, or read from, is one. /dev/null is a character device too, and none.
+func terminal(w any) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false
 	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS) // #nosec G115 -- a descriptor
+	return err == nil
 }
 
 // none is no column of a table.
