@@ -153,7 +153,9 @@ func (p *program) grants(settings config.Settings) func(context.Context, config.
 			return out, err
 		}
 		out.AsRoot, out.User = granted.AsRoot, granted.User.User
-		if len(only(findings, refusal)) == 0 || granted.User.User != "" {
+		if app.Unit != "" && granted.User.User == "" {
+			out.Missing = []string{"all of it: the unit comes first"}
+		} else {
 			plan, err := grant.Add(g.root, granted)
 			switch {
 			case errors.Is(err, fs.ErrPermission) && g.euid != 0:
