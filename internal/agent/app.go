@@ -265,7 +265,22 @@ func (a *app) summary(ctx context.Context) deployment.Receipt {
 	if r.Status == "" {
 		r.Status = a.receipts.Status()
 	}
+	r.Health = a.health(ctx, r)
 	return r
+}
+
+// health is how the live release is now. A program of the app's own is not run for everybody who looks.
+func (a *app) health(ctx context.Context, r deployment.Receipt) string {
+	busy := r.Deployment != nil && r.Deployment.Outcome == ""
+	if looks := a.Unit != "" || a.Health.HTTP != "" || a.Health.TCP != ""; !looks || busy || r.Live.Hash == "" || a.Health.Exec != nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	if err := a.well(ctx, r.Live.Hash); err != nil {
+		return release.CleanText(err.Error(), 300)
+	}
+	return "ok"
 }
 
 // detail is everything about the app.

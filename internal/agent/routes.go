@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/towline/towline/internal/agent/page"
@@ -62,10 +63,12 @@ func (a *Agent) private() http.Handler {
 	mux.HandleFunc("GET /{$}", a.page)
 	mux.HandleFunc("GET /v1/agent", a.itself)
 	mux.HandleFunc("GET /v1/apps", func(w http.ResponseWriter, r *http.Request) {
-		overview := deployment.Overview{Apps: []deployment.Receipt{}}
-		for _, one := range a.apps {
-			overview.Apps = append(overview.Apps, one.summary(r.Context()))
+		overview := deployment.Overview{Apps: make([]deployment.Receipt, len(a.apps))}
+		var looks sync.WaitGroup // one that hangs must not make the others late
+		for i, one := range a.apps {
+			looks.Go(func() { overview.Apps[i] = one.summary(r.Context()) })
 		}
+		looks.Wait()
 		answer(w, http.StatusOK, overview)
 	})
 	mux.HandleFunc("GET /v1/apps/{app}", func(w http.ResponseWriter, r *http.Request) {

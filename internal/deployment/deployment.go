@@ -84,7 +84,10 @@ type Receipt struct {
 	Live         ReceiptLive    `json:"live"`
 	Held         string         `json:"held,omitempty"`   // the reason of a hold or override, empty when there is none
 	Status       string         `json:"status,omitempty"` // one line a person should read: stale, refused, not ready
-	Deployment   *Record        `json:"deployment,omitempty"`
+	// Health is how the live release is now: "ok", or why not; empty where nobody looks. Only the socket tells, the bucket
+	// would keep it too long.
+	Health     string  `json:"health,omitempty"`
+	Deployment *Record `json:"deployment,omitempty"`
 }
 
 // ReceiptPointer is the pointer that the server follows.
