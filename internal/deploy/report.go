@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -326,52 +325,6 @@ func (e *Engine) Ready(ctx context.Context) error {
 		return ErrUnread
 	}
 	return nil
-}
-
-// prune deletes release directories beyond the newest keep, counting only releases that were live and healthy. The live
-// release, the one before it and the one that the running process was started from always stay.
-func (e *Engine) prune(ctx context.Context, keep int) []string {
-	live, err := e.Tree.Current()
-	if err != nil {
-		return nil
-	}
-	started, _ := e.Service.StartedFrom(ctx)
-	s := &e.state
-	current, _ := s.treeNamed(live)
-	before := s.previous(current.ID)
-	trees := slices.Clone(s.Trees)
-	slices.SortFunc(trees, func(a, b tree) int { return cmp.Compare(b.Used, a.Used) })
-	kept, removed := 0, []string(nil)
-	for _, t := range trees {
-		safe := t.Name == live || t.ID == before
-		if sound, _ := s.treeOf(t.ID); t.Drift != nil && sound.Drift == nil && t.Name != live {
-			safe, t.Healthy = false, false // it was fetched again, beside this one
-		}
-		if safe || t.Healthy && kept < keep {
-			kept++
-			continue
-		}
-		if started != "" && within(started, e.Tree.ReleasePath(t.Name)) {
-			continue
-		}
-		if err := e.change(func(l *ledger) { l.dropTree(t.Name) }); err != nil {
-			e.Log.Warn("prune", "app", e.Key, "error", err)
-			return removed
-		}
-		if err := e.Tree.Remove(t.Name); err != nil {
-			e.Log.Warn("prune", "app", e.Key, "release", t.Name, "error", err)
-			continue
-		}
-		removed = append(removed, t.Name)
-		e.Log.Info("pruned", "app", e.Key, "release", t.Name)
-	}
-	e.keepListings()
-	return removed
-}
-
-// within reports whether path is dir or below it.
-func within(path, dir string) bool {
-	return path == dir || len(path) > len(dir) && path[:len(dir)] == dir && path[len(dir)] == '/'
 }
 
 func tail(lines []string, n int) []string { return lines[max(0, len(lines)-n):] }
