@@ -114,6 +114,9 @@ func TestDoctorFindsThePrintedPoliciesRight(t *testing.T) {
 				}
 			}
 
+			schema.Check(t, "status", r.run("status", "--app", "web", "--json"))
+			schema.Check(t, "releases", r.run("releases", "--app", "web", "--json"))
+
 			dir := t.TempDir()
 			for file, text := range map[string]string{"id": r.agent.AccessKey, "secret": r.agent.SecretKey} {
 				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -42,6 +43,12 @@ func (on painter) outcome(o deployment.Outcome, text string) string {
 		return on.paint(red, text)
 	case deployment.Held, deployment.Superseded, deployment.Skipped, deployment.DryRun, deployment.Published:
 		return on.paint(yellow, text)
+	}
+	switch o {
+	case "ok":
+		return on.paint(green, text)
+	case "ailing", "not":
+		return on.paint(red, text)
 	}
 	return on.paint(plain, text) // a word that is no outcome
 }
@@ -87,15 +94,15 @@ func (t *table) add(cells ...string) {
 	t.rows = append(t.rows, cells)
 }
 
-// print writes the table. The column painted, counted from 0, takes the colour of the outcome that each cell names first.
-func (t *table) print(w io.Writer, on painter, painted int) {
+// print writes the table. The columns painted, counted from 0, take the colour of the outcome that each cell names first.
+func (t *table) print(w io.Writer, on painter, painted ...int) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range t.rows {
 		for i, cell := range row {
 			if cell == "" {
 				cell = "-"
 			}
-			if i == painted {
+			if slices.Contains(painted, i) {
 				word, _, _ := strings.Cut(cell, " ")
 				cell = on.outcome(deployment.Outcome(word), cell)
 			}

@@ -4,9 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
-	"time"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,12 +13,6 @@ import (
 	"github.com/towline/towline/internal/publish"
 	"github.com/towline/towline/internal/release"
 )
-
-// view is what status shows: for programs one object, for people a text.
-type view struct {
-	object deployment.Overview
-	text   func(*bytes.Buffer, painter)
-}
 
 func (p *program) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -30,7 +23,7 @@ func (p *program) statusCommand() *cobra.Command {
 	p.socketFlags(cmd)
 	in := p.readInputs(cmd)
 	asJSON := jsonFlag(cmd)
-	watch := cmd.Flags().Bool("watch", false, "show it again whenever it changes, until Ctrl-C")
+	watch := cmd.Flags().Bool("watch", false, "on a terminal, keep it up to date; piped, print what changes; until Ctrl-C")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := p.appArg(args, 0); err != nil {
 			return err
@@ -44,65 +37,6 @@ func (p *program) statusCommand() *cobra.Command {
 		return p.show(cmd.Context(), look, *asJSON, *watch)
 	}
 	return cmd
-}
-
-// show prints a view once, or whenever it has changed.
-func (p *program) show(ctx context.Context, look func(context.Context) (view, error), asJSON, watch bool) error {
-	on, err := p.painter()
-	if err != nil {
-		return err
-	}
-	shown := ""
-	for {
-		v, err := look(ctx)
-		if watch && ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		state, err := json.Marshal(unseen(v.object))
-		if err != nil {
-			return err
-		}
-		if string(state) != shown || !watch {
-			if err := p.print(v, asJSON, on, watch && terminal(p.env.Stdout)); err != nil {
-				return err
-			}
-			shown = string(state)
-		}
-		if !watch {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(p.watchEvery):
-		}
-	}
-}
-
-func (p *program) print(v view, asJSON bool, on painter, clear bool) error {
-	if asJSON {
-		return p.printJSON(v.object)
-	}
-	var text bytes.Buffer
-	if clear {
-		text.WriteString("\x1b[H\x1b[2J")
-	}
-	v.text(&text, on)
-	_, err := p.env.Stdout.Write(text.Bytes())
-	return err
-}
-
-// unseen leaves out when a server looked last: that changes all the time and means nothing.
-func unseen(o deployment.Overview) deployment.Overview {
-	out := deployment.Overview{Apps: []deployment.Receipt{}}
-	for _, r := range o.Apps {
-		r.Seen = ""
-		out.Apps = append(out.Apps, r)
-	}
-	return out
 }
 
 // eventless copies receipts without the events of their deployments.
@@ -142,11 +76,11 @@ func (p *program) serverStatus(ctx context.Context) (view, error) {
 			return
 		}
 		var t table
-		t.add("STATE", "APP", "ENVIRONMENT", "LIVE", "SINCE", "LAST DEPLOYMENT")
+		t.add("STATE", "APP", "ENVIRONMENT", "LIVE", "SINCE", "HEALTH", "LAST DEPLOYMENT")
 		for _, r := range all.Apps {
-			t.add(state(r), r.App, r.Environment, named(r.Live.Seq, r.Live.Hash), p.ago(r.Live.Since), p.last(r.Deployment))
+			t.add(state(r), r.App, r.Environment, named(r.Live.Seq, r.Live.Hash), p.ago(r.Live.Since), health(r), p.last(r.Deployment))
 		}
-		t.print(w, on, 0)
+		t.print(w, on, 0, 5)
 		for _, r := range all.Apps {
 			notes(w, r.App, r)
 		}
@@ -169,12 +103,27 @@ func state(r deployment.Receipt) string {
 	return string(d.Outcome)
 }
 
+// health is how the live release is now in one word, nothing where nobody looked.
+func health(r deployment.Receipt) string {
+	switch {
+	case strings.HasPrefix(r.Status, "not ready: "):
+		return "not ready"
+	case r.Health == "" || r.Health == "ok":
+		return r.Health
+	}
+	return "ailing"
+}
+
 // last is a deployment in a few words.
 func (p *program) last(d *deployment.Record) string {
 	if d == nil {
 		return "none yet"
 	}
-	return named(d.Seq, d.Hash) + " " + p.ago(cmp.Or(d.Finished, d.Started))
+	how := ""
+	if d.Outcome != "" && d.Outcome != deployment.Deployed {
+		how = string(d.Outcome) + " "
+	}
+	return how + named(d.Seq, d.Hash) + " " + p.ago(cmp.Or(d.Finished, d.Started))
 }
 
 // notes are the sentences below a table: what a person should know of one app or server.
@@ -190,6 +139,9 @@ func notes(w *bytes.Buffer, name string, r deployment.Receipt) {
 	}
 	if r.Status != "" && r.Status != "on hold: "+r.Held {
 		note("%s", r.Status)
+	}
+	if health(r) == "ailing" {
+		note("ailing: %s", r.Health)
 	}
 	if r.Pointer.Hash != "" && r.Pointer.Hash != r.Live.Hash {
 		note("the pointer says %s", named(r.Pointer.Seq, r.Pointer.Hash))
@@ -217,8 +169,11 @@ func (p *program) detail(w *bytes.Buffer, on painter, d deployment.Detail) {
 	if r.Pointer.Hash != "" {
 		line("pointer", named(r.Pointer.Seq, r.Pointer.Hash)+", looked at "+p.ago(r.Seen))
 	}
+	line("health", r.Health)
 	line("held", r.Held)
-	line("note", r.Status)
+	if r.Status != "on hold: "+r.Held {
+		line("note", r.Status)
+	}
 	line("unit", d.Unit)
 	line("dir", d.Dir)
 	for _, v := range d.Drift {

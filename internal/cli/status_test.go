@@ -1,10 +1,7 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
-	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,18 +12,25 @@ import (
 func TestStatusOfServer(t *testing.T) {
 	f := newFakeAgent(t)
 	f.add(nodeapi())
-	f.add(deployment.Detail{Key: "site", Receipt: deployment.Receipt{Held: "until the launch"}})
+	f.add(deployment.Detail{Key: "site", Receipt: deployment.Receipt{Held: "until the launch", Status: "on hold: until the launch", Health: "ok"}})
+	f.add(deployment.Detail{Key: "shop", Receipt: deployment.Receipt{Health: "probe: GET /: 500", Status: "stale"}})
+	f.add(deployment.Detail{Key: "wiki", Receipt: deployment.Receipt{Status: "not ready: no such unit"}})
 	code, out, _ := f.run(t, t.Context(), "status")
 	if code != 0 {
 		t.Errorf("exit code: got %d, want 0", code)
 	}
 	wantText(t, out, `
-STATE        APP      ENVIRONMENT  LIVE               SINCE        LAST DEPLOYMENT
-rolled-back  nodeapi  production   #184 e02371ab6db3  113 min ago  #185 0c1f4b7d2a9e 59 min ago
-held         site     production   -                  -            none yet
+STATE        APP      ENVIRONMENT  LIVE               SINCE        HEALTH     LAST DEPLOYMENT
+rolled-back  nodeapi  production   #184 e02371ab6db3  113 min ago  -          rolled-back #185 0c1f4b7d2a9e 59 min ago
+held         site     production   -                  -            ok         none yet
+empty        shop     production   -                  -            ailing     none yet
+empty        wiki     production   -                  -            not ready  none yet
 nodeapi: rolled-back: probe: GET /version: 500
 nodeapi: the pointer says #185 0c1f4b7d2a9e
 site: on hold: until the launch
+shop: stale
+shop: ailing: probe: GET /: 500
+wiki: not ready: no such unit
 `)
 }
 
@@ -69,27 +73,5 @@ func TestStatusJSONHasReceiptsWithoutEvents(t *testing.T) {
 		if diff := cmp.Diff(deployment.Overview{Apps: []deployment.Receipt{want}}, got); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", args, diff)
 		}
-	}
-}
-
-func TestWatchShowsChangesOnly(t *testing.T) {
-	f := newFakeAgent(t)
-	f.add(nodeapi())
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	f.overview = func(n int) {
-		d := f.details["nodeapi"]
-		d.Receipt.Seen = fmt.Sprint("look ", n)
-		if n == 5 {
-			d.Receipt.Held = "lunch"
-		}
-		if n == 9 {
-			cancel()
-		}
-		f.details["nodeapi"] = d
-	}
-	code, out, _ := f.run(t, ctx, "status", "--watch")
-	if got := strings.Count(out, "STATE"); code != 0 || got != 2 {
-		t.Errorf("got exit code %d and %d tables, want 0 and 2:\n%s", code, got, out)
 	}
 }

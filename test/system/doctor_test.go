@@ -48,6 +48,14 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 	const ok, warn, fail = doctor.OK, doctor.Warn, doctor.Fail
+	// What programs read of the same states.
+	schemas := func() {
+		t.Helper()
+		for _, name := range []string{"status", "releases", "verify"} {
+			schema.Check(t, name, d.Run(t, "sh", "-c", "towline "+name+" shop --json || test $? = 6"))
+		}
+		schema.Check(t, "status", d.Run(t, "towline", "status", "--json"))
+	}
 
 	wants("before the agent runs", examined(t, d, "root", 1), map[string]doctor.Level{
 		"config": ok, "agent": fail, "service": warn, "user": warn, "systemd": ok, "bucket": ok, "pointer": ok, "unit": fail, "grant": fail})
@@ -58,6 +66,7 @@ func TestDoctor(t *testing.T) {
 	d.Run(t, "systemctl", "enable", "--now", "towline-agent.service")
 	wants("before app add", examined(t, d, "root", 1), map[string]doctor.Level{
 		"agent": ok, "service": ok, "user": ok, "journal": ok, "grant": fail, "polkit": fail, "sandbox": fail})
+	schemas()
 
 	d.Run(t, "towline", "app", "add", "shop")
 	d.Run(t, "systemctl", "enable", "shop.service")
@@ -69,6 +78,11 @@ func TestDoctor(t *testing.T) {
 	wants("deployed", well, map[string]doctor.Level{
 		"config": ok, "agent": ok, "service": ok, "user": ok, "journal": ok, "trust": ok, "pointer": ok, "rights": ok, "disk": ok, "state": ok, "unit": ok,
 		"running": ok, "grant": ok, "polkit": ok, "sandbox": ok, "contact": ok, "last deployment": ok, "releases": ok})
+
+	schemas()
+	if out := d.Run(t, "towline", "status"); !strings.Contains(out, "HEALTH") || !strings.Contains(out, "  ok  ") {
+		t.Errorf("got %s, want that the live release is well", out)
+	}
 
 	// What others see: never that all is well with what they could not look at.
 	wants("as a stranger", examined(t, d, "nobody", 2), map[string]doctor.Level{"config": fail, "agent": warn, "user": warn, "polkit": "", "bucket": ""})
@@ -83,6 +97,10 @@ func TestDoctor(t *testing.T) {
 	spoilt := examined(t, d, "root", 1)
 	wants("spoilt", spoilt, map[string]doctor.Level{
 		"polkit": fail, "grant": fail, "unit": fail, "running": warn, "hold": warn, "releases": fail, "agent": ok, "sandbox": ok})
+	schemas()
+	if out := d.Run(t, "towline", "status"); !strings.Contains(out, "  ailing  ") || !strings.Contains(out, "shop: on hold: lunch") {
+		t.Errorf("got %s, want an ailing app on hold for lunch", out)
+	}
 	if fix := spoilt["grant"].Fix; fix != "sudo towline app add shop" {
 		t.Errorf("grant: got fix %q, want sudo towline app add shop", fix)
 	}

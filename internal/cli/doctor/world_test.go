@@ -20,6 +20,7 @@ import (
 	"github.com/towline/towline/internal/release"
 	"github.com/towline/towline/internal/service"
 	"github.com/towline/towline/test/parts"
+	"github.com/towline/towline/test/schema"
 )
 
 const hash = "e02371ab6db3a60c3f9ead35e36187c91155b5a1"
@@ -227,6 +228,11 @@ func (w *world) examine() *Report {
 			w.t.Errorf("%s: level %s with the fix %q", c.Name, c.Level, c.Fix)
 		}
 	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	schema.Check(w.t, "doctor", string(text))
 	if r.OK+r.Warn+r.Fail != len(r.Checks) {
 		w.t.Errorf("got %d ok, %d warn, %d fail of %d", r.OK, r.Warn, r.Fail, len(r.Checks))
 	}
