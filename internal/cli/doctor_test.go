@@ -114,7 +114,6 @@ func TestDoctorFindsThePrintedPoliciesRight(t *testing.T) {
 				}
 			}
 
-			schema.Check(t, "status", r.run("status", "--app", "web", "--json"))
 			schema.Check(t, "releases", r.run("releases", "--app", "web", "--json"))
 
 			dir := t.TempDir()

@@ -41,7 +41,7 @@ s3:AbortMultipartUpload for what was never finished. Where the bucket keeps vers
 	}
 	in := p.inputs(cmd, publish.Status, gcFlags)
 	keep := cmd.Flags().Int("keep", 20, "how many `entries` of each environment's history keep their releases")
-	older := cmd.Flags().String("older-than", "30d", "leave `younger` releases alone")
+	older := cmd.Flags().String("older-than", "30d", "leave releases alone that are younger than this `age`")
 	dry := cmd.Flags().Bool("dry-run", false, "print what would be deleted, and delete nothing")
 	yes := cmd.Flags().BoolP("yes", "y", false, "do not ask")
 	asJSON := jsonFlag(cmd)

@@ -2,11 +2,17 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
+	"github.com/towline/towline/test/schema"
 )
 
 func TestStatusOfServer(t *testing.T) {
@@ -73,5 +79,31 @@ func TestStatusJSONHasReceiptsWithoutEvents(t *testing.T) {
 		if diff := cmp.Diff(deployment.Overview{Apps: []deployment.Receipt{want}}, got); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", args, diff)
 		}
+	}
+}
+
+func TestJSONOfABucketIsAsTheSchemasSay(t *testing.T) {
+	l := newLot(t)
+	for _, version := range []string{"one", "two"} {
+		out, _ := l.run(0, "releases", "--app", "web", "--json")
+		schema.Check(t, "releases", out)
+		out, _ = l.run(0, "status", "--app", "web", "--json")
+		schema.Check(t, "status", out)
+		l.publish(version, "--promote")
+		receipt := nodeapi().Receipt
+		receipt.App, receipt.Environment, receipt.Server = "web", "production", "web-1"
+		text, err := json.Marshal(receipt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		folder := filepath.Join(l.dir, release.ReceiptsPrefix("web", "production"))
+		if err := errors.Join(os.MkdirAll(folder, 0o755), os.WriteFile(filepath.Join(folder, "web-1.json"), text, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, _ := l.run(0, "status", "--app", "web", "--json")
+	schema.Check(t, "status", out)
+	if !strings.Contains(out, `"outcome": "rolled-back"`) {
+		t.Errorf("got %s, want what the server left", out)
 	}
 }

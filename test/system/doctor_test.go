@@ -66,7 +66,7 @@ func TestDoctor(t *testing.T) {
 	d.Run(t, "systemctl", "enable", "--now", "towline-agent.service")
 	wants("before app add", examined(t, d, "root", 1), map[string]doctor.Level{
 		"agent": ok, "service": ok, "user": ok, "journal": ok, "grant": fail, "polkit": fail, "sandbox": fail})
-	schemas()
+	schema.Check(t, "status", d.Run(t, "towline", "status", "--json"))
 
 	d.Run(t, "towline", "app", "add", "shop")
 	d.Run(t, "systemctl", "enable", "shop.service")

@@ -41,10 +41,10 @@ func (s *Server) granted(ctx context.Context, t topic, app config.App) {
 	default:
 		t.ok("grant", "directories and drop-in%s are as towline app add makes them", rule(app, g))
 	}
-	if s.peer == nil || s.peer.UID == 0 {
+	if s.peer == nil || s.peer.PID == 0 {
 		return
 	}
-	if app.Unit != "" && !g.AsRoot {
+	if app.Unit != "" && !g.AsRoot && s.peer.UID != 0 {
 		s.polkit(ctx, t, app, add)
 	}
 	s.sandbox(t, app)

@@ -64,7 +64,9 @@ func (s *Server) receipt(ctx context.Context, t topic, st store, app config.App,
 		return ""
 	case absent:
 		// What the agent says of itself is what belongs there, should this store not mind the condition.
-		detail, derr := s.Detail(ctx, app.Key)
+		short, cancel := context.WithTimeout(ctx, patience)
+		detail, derr := s.Detail(short, app.Key)
+		cancel()
 		if data, err = json.Marshal(detail.Receipt); derr != nil || err != nil {
 			t.unseen("receipt", "towline status "+app.Key, "there is no %s, and the agent says nothing of the app: %v", key, cmp.Or(derr, err))
 			return ""

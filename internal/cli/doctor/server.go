@@ -57,14 +57,19 @@ func (s *Server) Run(ctx context.Context, r *Report) {
 		known := s.pointer(ctx, t, store, app)
 		s.rights(ctx, t, store, app, known)
 		s.disk(t, app, known)
-		s.granted(ctx, t, app)
-		s.known(ctx, t, app)
+		short, cancel := context.WithTimeout(ctx, patience) // neither systemd nor the agent may hold us up
+		s.granted(short, t, app)
+		s.known(short, t, app)
+		cancel()
 	}
 }
 
+// patience is how long systemd, and the agent, may take to answer.
+const patience = 30 * time.Second
+
 // agent asks the agent whether it is there, and who it is.
 func (s *Server) agent(ctx context.Context, t topic) deployment.Overview {
-	short, cancel := context.WithTimeout(ctx, 20*time.Second)
+	short, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	all, err := s.Overview(short)
 	switch {

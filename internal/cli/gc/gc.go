@@ -92,6 +92,7 @@ func Look(ctx context.Context, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	slices.Sort(environments)
 	p := &Plan{Prefix: o.Prefix, Environments: environments, Remove: []Release{}, Keep: []Release{}, Abort: []Upload{}, Notes: []string{}, o: o}
 	if len(environments) == 0 {
 		p.Notes = append(p.Notes, "no environment has a pointer: only age protects releases")
@@ -227,7 +228,7 @@ func (o Options) references(ctx context.Context, objects []bucket.Info) (named, 
 			found.note(r.Deployment.Hash, "", "deployed last on "+r.Server+" in "+r.Environment)
 		}
 	}
-	return found, slices.Sorted(maps.Keys(environments)), nil
+	return found, slices.AppendSeq([]string{}, maps.Keys(environments)), nil
 }
 
 // readers is how many objects are read at once.
