@@ -107,7 +107,7 @@ func words(line string) (out []string) {
 			quote, begun = c, true
 		case c == ' ':
 			end()
-		case strings.ContainsRune("|;&>", c), c == '#' && !begun:
+		case strings.ContainsRune("|;&>", c), (c == '#' || c == '<') && !begun:
 			end()
 			return out
 		default:

@@ -43,7 +43,7 @@ func whole(t *testing.T, block string) string {
 func configurations(d document) map[string]string {
 	out := map[string]string{}
 	for _, m := range fenced.FindAllStringSubmatchIndex(d.text, -1) {
-		block := d.text[m[6]:m[7]]
+		block := strings.ReplaceAll("\n"+d.text[m[6]:m[7]], "\n"+d.text[m[2]:m[3]], "\n")[1:] // it may stand in a list
 		var keys map[string]any
 		if language := d.text[m[4]:m[5]]; language != "yaml" || yaml.Unmarshal([]byte(block), &keys) != nil {
 			continue

@@ -118,14 +118,14 @@ func sources(t *testing.T) []source {
 	return all
 }
 
-var fence = regexp.MustCompile("(?ms)^```ya?ml\n(.*?)^```$")
+var fence = regexp.MustCompile("(?ms)^( *)```ya?ml\n(.*?)^ *```$")
 
 // snippets are the blocks of a document that are workflows; steps alone are put into one. Other YAML is none of ours.
 func snippets(path, text string) []source {
 	var out []source
 	for _, at := range fence.FindAllStringSubmatchIndex(text, -1) {
-		block := text[at[2]:at[3]]
-		name := fmt.Sprintf("%s:%d", path, 1+strings.Count(text[:at[2]], "\n"))
+		block := strings.ReplaceAll("\n"+text[at[4]:at[5]], "\n"+text[at[2]:at[3]], "\n")[1:] // it may stand in a list
+		name := fmt.Sprintf("%s:%d", path, 1+strings.Count(text[:at[4]], "\n"))
 		var whole struct {
 			Jobs  map[string]any
 			Steps []map[string]any
@@ -177,12 +177,13 @@ func uses(t *testing.T) []named {
 // A document's steps are found whether they stand in a workflow or alone, and other YAML is left out.
 func TestSnippets(t *testing.T) {
 	const document = "text\n```yaml\nserver: web-1\napps: {}\n```\n```yaml\non: push\njobs: {a: {}}\n```\n" +
-		"```yaml\n- uses: a/b@v1\n  with: {c: d}\n```\n```yml\nsteps:\n  - run: true\n```\n"
+		"```yaml\n- uses: a/b@v1\n  with: {c: d}\n```\n1. text\n\n   ```yaml\n   - uses: e/f@v1\n     with: {c: d}\n   ```\n```yml\nsteps:\n  - run: true\n```\n"
 	got := snippets("x.md", document)
 	want := []source{
 		{name: "x.md:7", text: "on: push\njobs: {a: {}}\n"},
 		{name: "x.md:11", text: "on: push\njobs:\n  snippet:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: a/b@v1\n        with: {c: d}\n"},
-		{name: "x.md:15", text: "on: push\njobs:\n  snippet:\n    runs-on: ubuntu-latest\n    steps:\n      - run: true\n"},
+		{name: "x.md:17", text: "on: push\njobs:\n  snippet:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: e/f@v1\n        with: {c: d}\n"},
+		{name: "x.md:21", text: "on: push\njobs:\n  snippet:\n    runs-on: ubuntu-latest\n    steps:\n      - run: true\n"},
 	}
 	if len(got) != len(want) {
 		t.Fatalf("got %d snippets, want %d: %+v", len(got), len(want), got)
