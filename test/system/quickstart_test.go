@@ -140,7 +140,7 @@ func (q *quickstart) policies(printed string) {
 		q.t.Fatalf("no policy was printed:\n%s", printed)
 	}
 	policy := strings.NewReplacer("arn:aws:iam::ACCOUNT:role/towline-ci", "ci", "arn:aws:iam::ACCOUNT:user/towline-agent", "agent-of-web-1").
-		Replace(printed[at:])
+		Replace(printed[at+2:])
 	if status, answer := q.s3.Do(q.t, http.MethodPut, "/my-deploys?policy=", []byte(policy)); status/100 != 2 {
 		q.t.Fatalf("the bucket's policy: got status %d: %s", status, answer)
 	}
