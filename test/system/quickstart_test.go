@@ -87,6 +87,8 @@ func TestQuickstart(t *testing.T) {
 		case "push":
 			good := i+1 >= len(marked) || marked[i+1][1] != "log" || !strings.Contains(marked[i+1][2], "\nrolled-back: ")
 			q.push(block, good)
+		case "shows":
+			q.shows("setting up", block, q.outputs.String())
 		case "log":
 			q.shows("the job's log", block, q.log)
 		case "look":
