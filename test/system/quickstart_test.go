@@ -230,6 +230,7 @@ func (q *quickstart) look(block string) {
 
 // changing is what differs from run to run.
 var changing = []struct{ find, with string }{
+	{`, \S+ after it was up`, ""}, // said when it was seen up at all
 	{`\b[0-9a-f]{12,40}\b`, "HASH"},
 	{`20\d\d-\d\d-\d\dT[\d:]+Z`, "TIME"},
 	{`just now|\d+ (s|min) ago`, "WHEN"},
