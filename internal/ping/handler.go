@@ -39,9 +39,10 @@ type HandlerOptions struct {
 	Ring func(ctx context.Context, body []byte, token string) (Answer, error)
 	// Trusted says that only peers who may do anything come here, by the agent's own socket: no rate limit, and
 	// streams without TLS.
-	Trusted  bool
-	Patience time.Duration // for the whole body; 0 means 10 s
-	Log      *slog.Logger
+	Trusted   bool
+	OnLimited func()        // called for every ping that is turned away unread because there are too many; may be nil
+	Patience  time.Duration // for the whole body; 0 means 10 s
+	Log       *slog.Logger
 }
 
 // Handler answers POST /v1/ping: 202 at once, and over TLS, to a client that accepts application/x-ndjson, the
@@ -72,6 +73,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !h.options.Trusted && !h.limits.allow(r.RemoteAddr, time.Now()) {
+		if h.options.OnLimited != nil {
+			h.options.OnLimited()
+		}
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(http.StatusTooManyRequests)
 		return

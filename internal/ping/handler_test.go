@@ -188,8 +188,16 @@ func TestHandlerRateLimits(t *testing.T) {
 			rung++
 			return Answer{}, nil
 		}}
+		limited := 0
+		options.OnLimited = func() { limited++ }
 		h := NewHandler(options)
 		count := func(n int, remote func(i int) string) (taken int) {
+			before := limited
+			defer func() {
+				if limited-before != n-taken {
+					t.Errorf("got %d reported as turned away, want %d", limited-before, n-taken)
+				}
+			}()
 			for i := range n {
 				switch w := ring(h, "POST", remote(i), nil, nil); w.Code {
 				case 202:
