@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/towline/towline/internal/config"
@@ -32,6 +33,8 @@ type Notices struct {
 	log    *slog.Logger
 	queue  chan notice
 
+	sent, failed, dropped atomic.Int64
+
 	mu   sync.Mutex
 	last map[string]deployment.Outcome // of every app
 }
@@ -53,6 +56,12 @@ func NewNotices(hooks []config.Notify, server string, log *slog.Logger) *Notices
 // Remember takes in how things stood before, without telling anyone.
 func (n *Notices) Remember(key string, e deployment.Event) { n.change(key, e) }
 
+// Counts are the messages that were taken, those that were not in spite of all tries, and those that were never sent because
+// there were too many at once.
+func (n *Notices) Counts() (sent, failed, dropped int64) {
+	return n.sent.Load(), n.failed.Load(), n.dropped.Load()
+}
+
 // Event queues a message if e changes the state of the app. It never blocks: what does not fit is dropped.
 func (n *Notices) Event(key string, e deployment.Event) {
 	change := n.change(key, e)
@@ -66,6 +75,7 @@ func (n *Notices) Event(key string, e deployment.Event) {
 	select {
 	case n.queue <- notice{change, cutRunes(text, maxNotice)}:
 	default:
+		n.dropped.Add(1)
 		n.log.Warn("notification dropped: too many at once", "app", key, "change", change)
 	}
 }
@@ -140,12 +150,14 @@ func (n *Notices) send(ctx context.Context, hook config.Notify, m notice) {
 		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 		resp.Body.Close()
 		if resp.StatusCode < 300 {
+			n.sent.Add(1)
 			return
 		}
 		if trouble = resp.Status; resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests {
 			break
 		}
 	}
+	n.failed.Add(1)
 	n.log.Warn("notification not taken", "change", m.change, "error", trouble)
 }
 

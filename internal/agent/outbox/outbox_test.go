@@ -239,4 +239,11 @@ func TestNotifications(t *testing.T) {
 	if len(bodies) != 5 || !strings.Contains(log.String(), "404") || strings.Contains(log.String(), hook.URL) {
 		t.Errorf("got %d calls and log %s", len(bodies), log)
 	}
+	for range notifyQueue + 1 {
+		n.Event("web", deployment.Event{Outcome: deployment.Deployed})
+		n.Event("web", deployment.Event{Outcome: deployment.Failed})
+	}
+	if sent, failed, dropped := n.Counts(); sent != 4 || failed != 1 || dropped != notifyQueue+2 {
+		t.Errorf("counted: got %d sent, %d failed, %d dropped", sent, failed, dropped)
+	}
 }
