@@ -86,7 +86,9 @@ func (a *Agent) private() http.Handler {
 // routes are those that both have.
 func (a *Agent) routes(trusted bool) *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/ping", ping.NewHandler(ping.HandlerOptions{Ring: a.ring(trusted), Trusted: trusted, Patience: a.patience, Log: a.log}))
+	mux.Handle("/v1/ping", ping.NewHandler(ping.HandlerOptions{
+		Ring: a.counts.rung(a.ring(trusted)), OnLimited: a.counts.limited, Trusted: trusted, Patience: a.patience, Log: a.log,
+	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
 	return mux
 }

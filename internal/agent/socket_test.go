@@ -134,29 +134,6 @@ func TestCommandStreams(t *testing.T) {
 	}
 }
 
-func TestMetrics(t *testing.T) {
-	w := newWorld(t)
-	w.publish("web", hash("1"), "one")
-	r := w.start(w.settings("", oneApp))
-	r.settled("web", hash("1"))
-	var text string
-	r.call("/metrics", nil, &text)
-	for _, want := range []string{
-		`towline_build_info{version="0.1.0"} 1`, `towline_deployments_total{app="web",outcome="deployed"} 1`,
-		`towline_release_info{app="web",environment="production",release="` + hash("1") + `"} 1`,
-		`towline_poll_errors_total{app="web"} 0`, `towline_app_ready{app="web"} 1`, "towline_last_success_timestamp_seconds{app=\"web\"} 1.",
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("missing %s in:\n%s", want, text)
-		}
-	}
-	for line := range strings.Lines(text) {
-		if !strings.HasPrefix(line, "# HELP ") && !strings.HasPrefix(line, "# TYPE ") && !strings.HasPrefix(line, "towline_") {
-			t.Errorf("not a line of the format: %q", line)
-		}
-	}
-}
-
 func TestAnAppInSeveralEnvironmentsIsNamedByItsKey(t *testing.T) {
 	w := newWorld(t)
 	w.publish("web", hash("1"), "one")
