@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -147,7 +148,7 @@ func TestPortTellsNothing(t *testing.T) {
 	w.must(err)
 	shown := conn.ConnectionState().PeerCertificates
 	conn.Close()
-	if len(shown) != 1 || len(shown[0].DNSNames)+len(shown[0].IPAddresses)+len(shown[0].EmailAddresses)+len(shown[0].URIs) > 0 {
+	if len(shown) != 1 || !slices.Equal(shown[0].DNSNames, []string{"towline-agent"}) || len(shown[0].IPAddresses)+len(shown[0].EmailAddresses)+len(shown[0].URIs) > 0 {
 		t.Errorf("got a certificate for %v", shown[0].DNSNames)
 	}
 	said := string(shown[0].Raw)

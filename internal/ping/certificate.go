@@ -46,7 +46,7 @@ func SelfSigned(from time.Time, hosts ...string) (certificate, key []byte, err e
 	}
 	template := &x509.Certificate{
 		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: "towline-agent"},
+		Subject:               pkix.Name{CommonName: KeptName},
 		NotBefore:             from.Add(-24 * time.Hour),
 		NotAfter:              from.AddDate(20, 0, 0),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
@@ -72,9 +72,13 @@ func SelfSigned(from time.Time, hosts ...string) (certificate, key []byte, err e
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), nil
 }
 
+// KeptName is the host that certificates made by Keep name.
+const KeptName = "towline-agent"
+
 // Keep returns the files of the self-signed certificate in dir, and makes them the first time. Publishers know its key
-// by its pin, so that it is kept for good: files that are there and cannot be used are not replaced. The certificate
-// names nobody, since strangers see it. Made by root, the files belong to the owner of the directory that dir is in.
+// by its pin, so that it is kept for good: files that are there and cannot be used are not replaced. The certificate names
+// no server, since strangers see it, but KeptName, by which clients that compare no pins can trust just this one. Made by root,
+// the files belong to the owner of the directory that dir is in.
 func Keep(dir string) (certificate, key string, err error) {
 	certificate, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	if _, err := os.Stat(certificate); !errors.Is(err, fs.ErrNotExist) {
@@ -84,7 +88,7 @@ func Keep(dir string) (certificate, key string, err error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		public, private, err := SelfSigned(time.Now())
+		public, private, err := SelfSigned(time.Now(), KeptName)
 		if err != nil {
 			return err
 		}

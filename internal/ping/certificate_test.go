@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -21,7 +22,7 @@ func TestKeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(first.Leaf.DNSNames)+len(first.Leaf.IPAddresses)+len(first.Leaf.Subject.Organization) > 0 || first.Leaf.Subject.CommonName != "towline-agent" {
+	if !slices.Equal(first.Leaf.DNSNames, []string{KeptName}) || len(first.Leaf.IPAddresses)+len(first.Leaf.Subject.Organization) > 0 || first.Leaf.Subject.CommonName != "towline-agent" {
 		t.Errorf("got a certificate for %v %v, which strangers see", first.Leaf.Subject, first.Leaf.DNSNames)
 	}
 	if info, err := os.Stat(keyFile); err != nil || info.Mode().Perm() != 0o600 {
