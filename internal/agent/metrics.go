@@ -142,6 +142,8 @@ func (a *Agent) expose(ctx context.Context, text *exposition.Text) {
 		all[i] = a.counts.read(ctx, one)
 	}
 	text.Family("towline_build_info", exposition.KindGauge, "The version of the agent.").Sample(1, "version", release.Version)
+	// Beside the process's own start time, which a collector of text files may have for itself.
+	text.Family("towline_start_time_seconds", exposition.KindGauge, "When the agent was started, in Unix time.").Sample(float64(a.started.Unix()))
 
 	f := text.Family("towline_release_info", exposition.KindGauge, "The release that is live.")
 	for _, r := range all {
