@@ -19,12 +19,26 @@ import (
 func programs(b *testing.B) (dir string) {
 	b.Helper()
 	dir = b.TempDir()
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/", "./cmd/...")
-	cmd.Dir = parts.Root(b)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		b.Fatalf("build the programs: %v\n%s", err, out)
+	text, err := os.ReadFile(filepath.Join(parts.Root(b), "packaging", "agent-flags"))
+	if err != nil {
+		b.Fatal(err)
 	}
+	var light []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") {
+			light = append(light, line)
+		}
+	}
+	build := func(args ...string) {
+		cmd := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", dir + "/"}, args...)...)
+		cmd.Dir = parts.Root(b)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.Fatalf("build the programs: %v\n%s", err, out)
+		}
+	}
+	build("./cmd/towline", "./cmd/towline-action")
+	build(append(light, "./cmd/towline-agent")...)
 	return dir
 }
 
