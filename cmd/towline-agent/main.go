@@ -1,10 +1,10 @@
-// Towline-agent is the server half of Towline: it pulls releases, proves them healthy, or puts the old ones back.
-package main
+// As it is released the program has no HTTP/2 (packaging/agent-flags), and however it was built it does not speak it.
 
-// As it is released it has no HTTP/2 (packaging/agent-flags), and however it was built it does not speak it.
-//
 //go:debug http2client=0
 //go:debug http2server=0
+
+// Towline-agent is the server half of Towline: it pulls releases, proves them healthy, or puts the old ones back.
+package main
 
 import (
 	"context"
