@@ -174,7 +174,7 @@ func (a *Agent) expose(ctx context.Context, text *exposition.Text) {
 		f.Sample(float64(r.fails), "app", r.Key)
 	}
 	a.counts.expose(text, all)
-	sent, failed, dropped := a.notices.Counts()
+	sent, failed, dropped := a.notices.Load().Counts()
 	f = text.Family("towline_notifications_total", exposition.KindCounter, "Notifications to webhooks, by what became of them.")
 	f.Sample(float64(sent), "result", "sent")
 	f.Sample(float64(failed), "result", "failed")

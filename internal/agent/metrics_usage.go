@@ -14,11 +14,11 @@ import (
 // by the first who asks.
 type diskUse struct {
 	mu    sync.Mutex
-	known map[string]map[place]int64 // by app directory
+	known map[string]map[directory]int64 // by app directory
 }
 
-// place is one release directory, not another one that took its name.
-type place struct {
+// directory is one release directory, not another one that took its name.
+type directory struct {
 	name  string
 	inode uint64
 	at    time.Time
@@ -33,13 +33,13 @@ func (u *diskUse) of(dir string) (bytes int64) {
 	if err != nil {
 		return -1
 	}
-	before, now := u.known[dir], map[place]int64{}
+	before, now := u.known[dir], map[directory]int64{}
 	for _, e := range entries {
 		info, err := e.Info()
 		if err != nil || !info.IsDir() || strings.HasPrefix(e.Name(), ".") {
 			continue // gone meanwhile, or not complete
 		}
-		p := place{name: e.Name(), at: info.ModTime()}
+		p := directory{name: e.Name(), at: info.ModTime()}
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
 			p.inode = st.Ino
 		}
@@ -51,7 +51,7 @@ func (u *diskUse) of(dir string) (bytes int64) {
 		bytes += size
 	}
 	if u.known == nil {
-		u.known = map[string]map[place]int64{}
+		u.known = map[string]map[directory]int64{}
 	}
 	u.known[dir] = now
 	return bytes

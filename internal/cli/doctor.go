@@ -148,7 +148,7 @@ func (p *program) grants(settings config.Settings) func(context.Context, config.
 	}
 	return func(ctx context.Context, app config.App) (doctor.Grants, error) {
 		var out doctor.Grants
-		granted, findings, err := g.plan(ctx, settings, app)
+		granted, findings, err := g.plan(ctx, settings, app, new(founding))
 		if err != nil {
 			return out, err
 		}

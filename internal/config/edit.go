@@ -76,7 +76,7 @@ func readFile(path string) ([]byte, error) {
 
 // Has reports whether the file has an app of that key, whatever else is wrong with it.
 func (d *Draft) Has(key string) bool {
-	f, _ := raw(d.shown, d.now)
+	f, _ := readForm(d.shown, d.now)
 	_, has := f.Apps[key]
 	return has
 }
@@ -159,8 +159,8 @@ func (d *Draft) replace(key string, from, drop int, added []string) error {
 		eol = "\r\n"
 	}
 	text := strings.Join(append(append(append([]string(nil), lines[:from]...), added...), lines[from+drop:]...), eol) + eol
-	before, berr := raw(d.shown, d.was)
-	after, aerr := raw(d.shown, []byte(text))
+	before, berr := readForm(d.shown, d.was)
+	after, aerr := readForm(d.shown, []byte(text))
 	if len(berr) > 0 {
 		return &Error{Problems: berr}
 	}
@@ -237,8 +237,8 @@ func (d *Draft) Write() (err error) {
 	return durable.SyncDir(dir)
 }
 
-// raw is the file form as it is written, without defaults, and what cannot be read of it.
-func raw(path string, data []byte) (form, []Problem) {
+// readForm is the file form as it is written, without defaults, and what cannot be read of it.
+func readForm(path string, data []byte) (form, []Problem) {
 	r := &reader{path: path, lines: strings.Split(string(data), "\n")}
 	var f form
 	r.parse(data, &f)

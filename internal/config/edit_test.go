@@ -228,7 +228,7 @@ func TestScalarText(t *testing.T) {
 		"shop.service", "http://127.0.0.1:3000/version", "yes", "No", "null", "1.5", "0x10", "127.0.0.1:3000", "a b", " a", "a: b", "a #b", "#a", "[a]",
 		"{{hash}}", "ü", "a\"b", `a\b`, "a,b", "-", "- a", "*a", "&a", "!a", "%a", "@a", "`a", "~", ".env", "uploads/", "a:", "?", "2026-11-26", "<<",
 	} {
-		f, problems := raw("x", []byte("bucket: "+scalarText(s)+"\nlabels: ["+scalarText(s)+", x]\n"))
+		f, problems := readForm("x", []byte("bucket: "+scalarText(s)+"\nlabels: ["+scalarText(s)+", x]\n"))
 		if len(problems) > 0 || f.Bucket != s || len(f.Labels) != 2 || f.Labels[0] != s {
 			t.Errorf("%q as %s: got %q, %q, %v", s, scalarText(s), f.Bucket, f.Labels, problems)
 		}

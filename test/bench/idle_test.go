@@ -100,8 +100,8 @@ func measureIdle(b *testing.B, t *table, bin string) {
 		row{what: "PSS: pages that others use too count in part", have: pss, format: mebibytes},
 		row{what: "processor, of one core", have: sample{used / took}, format: percent, goal: 0.0005},
 		row{what: "times that it was woken, a second", have: sample{(after.switches - before.switches) / took}, format: ratio},
-		row{what: "requests, a poll", have: sample{float64(total) / polls}, format: ratio},
-		row{what: "bytes of a poll, on the wire, both ways", have: sample{float64(wire) / polls}, format: bytes, goal: 1000},
+		row{what: "requests, an app and poll's interval, receipts included", have: sample{float64(total) * poll.Seconds() / atRest / took}, format: ratio},
+		row{what: "bytes on the wire, both ways, receipts included, an app and hour", have: sample{float64(wire) / atRest / took * 3600}, format: bytes},
 		row{what: "processor time of a poll, all else that the agent does included", have: sample{used / polls}, format: seconds, goal: 0.002},
 	)
 	t.note("The idle agent asked in %.0f s: %s.", took, strings.Join(kinds, ", "))
