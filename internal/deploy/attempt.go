@@ -21,6 +21,19 @@ const (
 // errSuperseded is the cause with which work on an older pointer is dropped.
 var errSuperseded = errors.New("superseded")
 
+// origin is where the attempt's pointer came from. A command on this server says so itself.
+func (a *attempt) origin() *deployment.Origin {
+	p := a.Pointer
+	if a.Digest == "" || p.Run == nil && p.Reason == "" {
+		return nil
+	}
+	o := &deployment.Origin{Kind: string(p.Kind), Reason: p.Reason}
+	if p.Run != nil {
+		o.Actor, o.Run = p.Run.Actor, p.Run.URL
+	}
+	return o
+}
+
 // finish runs the attempt in the state from its phase to its outcome. When ctx ends first, the attempt stays in the state
 // and the error is ctx's: the next finish takes it up.
 func (e *Engine) finish(ctx context.Context) (deployment.Outcome, error) {

@@ -195,7 +195,7 @@ func endState(out deployment.Outcome) deployment.State {
 func (e *Engine) record(a *attempt, out deployment.Outcome, reason string) deployment.Record {
 	return deployment.Record{
 		ID: a.ID, Seq: a.Pointer.Seq, Hash: a.Pointer.Release.Hash, Outcome: out, Reason: reason,
-		Started: a.Started.UTC().Format(time.RFC3339), Events: slices.Clone(a.Events),
+		Started: a.Started.UTC().Format(time.RFC3339), Origin: a.origin(), Events: slices.Clone(a.Events),
 	}
 }
 

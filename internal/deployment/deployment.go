@@ -112,7 +112,16 @@ type Record struct {
 	Reason   string  `json:"reason,omitempty"`
 	Started  string  `json:"started"`            // RFC 3339, UTC
 	Finished string  `json:"finished,omitempty"` // RFC 3339, UTC
+	Origin   *Origin `json:"origin,omitempty"`   // nil for a command on the server, and where nobody is named
 	Events   []Event `json:"events,omitempty"`
+}
+
+// Origin is where a deployment came from: who had its pointer written, in which run, and why.
+type Origin struct {
+	Kind   string `json:"kind,omitempty"` // deploy, promote, rollback
+	Reason string `json:"reason,omitempty"`
+	Actor  string `json:"actor,omitempty"`
+	Run    string `json:"run,omitempty"` // URL
 }
 
 // UnitState is what the service manager says of an app's unit at one moment. The zero value, with Managed false,
