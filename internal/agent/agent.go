@@ -103,7 +103,7 @@ func (l *life) under(s config.Settings, before *Agent) (*Agent, error) {
 	for _, c := range s.Apps {
 		one := &app{
 			App: c, lane: l.lane(c.Key), server: s.Server, poll: s.Poll, state: filepath.Join(s.State, "apps"), bucket: a.stores.releases,
-			on: l.event, replay: l.replay, log: l.log,
+			on: l.event, news: l.board.news, replay: l.replay, log: l.log,
 		}
 		one.leaving, one.leave = context.WithCancel(context.Background())
 		if !s.Receipts.Off {

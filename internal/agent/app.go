@@ -46,6 +46,7 @@ type app struct {
 	bucket   bucket.Bucket
 	receipts *outbox.Receipts
 	on       func(*app, deployment.Event) // of every event as it happens
+	news     func(*app)                   // whenever the receipt has changed
 	replay   func(*app, deployment.Event) // of those that the journal has kept, when the app is opened
 	log      *slog.Logger
 	bell     bell             // what pings pull
@@ -176,7 +177,7 @@ func (a *app) assemble(ctx context.Context) (_ *source.Source, _ *deploy.Engine,
 		Source: from, Tree: dir, Service: unit, Check: a.checker(unit), Alive: a.aliver(unit), Hooks: a.hooks(unit),
 		Journal: memory, Adopted: before, Unpack: a.unpacker(dir, memory), Integrity: integrity{dir: dir, memory: memory, log: a.log, turn: make(chan struct{}, 1)},
 		OnEvent:   func(e deployment.Event) { a.on(a, e) },
-		OnReceipt: func(deployment.Receipt) { a.receipts.Poke() },
+		OnReceipt: func(deployment.Receipt) { a.receipts.Poke(); a.news(a) },
 		Log:       a.log,
 	})
 	if err != nil {

@@ -21,8 +21,10 @@ type life struct {
 	hub      ping.Hub
 	notices  atomic.Pointer[outbox.Notices]
 	counts   counts
+	board    board // of the status page
 	started  time.Time
 	patience time.Duration // requestTime
+	watching time.Duration // watchTime
 
 	lock   *os.File
 	ports  []net.Listener                   // none without a port
@@ -42,7 +44,7 @@ type life struct {
 
 func newLife(log *slog.Logger) *life {
 	return &life{
-		log: log, started: time.Now(), patience: requestTime, over: make(chan struct{}), reloads: reloading{asked: make(chan chan error)},
+		log: log, started: time.Now(), patience: requestTime, watching: watchTime, over: make(chan struct{}), reloads: reloading{asked: make(chan chan error)},
 		subscribers: map[int]func(string, deployment.Event){}, lanes: map[string]*lane{},
 	}
 }
@@ -96,6 +98,7 @@ func (l *life) event(one *app, e deployment.Event) {
 	l.hub.Publish(one.Key, e)
 	l.notices.Load().Event(one.Key, e)
 	l.counts.event(one.Key, e)
+	l.board.news(one)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, on := range l.subscribers {

@@ -84,6 +84,7 @@ func (l *life) reload(c *crew) error {
 	}
 	next.outside, next.inside = next.public(), next.private()
 	l.now.Store(next)
+	l.board.another()
 	l.relieve(c, now, next)
 	return nil
 }

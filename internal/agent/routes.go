@@ -45,6 +45,7 @@ func (a *Agent) public() http.Handler {
 	}
 	if a.settings.StatusPage {
 		mux.Handle("GET /{$}", port.Recent(http.HandlerFunc(a.page), recentTime))
+		mux.HandleFunc("GET /events", a.live())
 	}
 	return timed(mux, a.patience)
 }
@@ -62,6 +63,7 @@ func (a *Agent) private() http.Handler {
 	mux.HandleFunc("GET /metrics", a.metrics)
 	mux.HandleFunc("GET /{$}", a.page)
 	mux.HandleFunc("GET /v1/agent", a.itself)
+	mux.HandleFunc("GET /events", a.live())
 	mux.HandleFunc("GET /v1/apps", func(w http.ResponseWriter, r *http.Request) {
 		overview := deployment.Overview{Apps: make([]deployment.Receipt, len(a.apps))}
 		var looks sync.WaitGroup // one that hangs must not make the others late
@@ -125,19 +127,20 @@ func timed(h http.Handler, patience time.Duration) http.Handler {
 
 // page answers with the status page.
 func (a *Agent) page(w http.ResponseWriter, r *http.Request) {
-	s := page.Server{Name: a.settings.Server, Pin: a.Pin(), Started: a.started}
+	s := a.server()
 	for _, one := range a.apps {
-		shown := page.App{Detail: one.detail(r.Context()), Ready: one.ready(r.Context()), Environment: one.Environment, Health: one.Health}
-		if d := one.receipt().Deployment; d != nil && d.Outcome == "" {
-			shown.Running = d
-		}
-		s.Apps = append(s.Apps, shown)
+		s.Apps = append(s.Apps, one.look(r.Context()))
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", page.Policy())
 	h.Set("Referrer-Policy", "no-referrer")
 	_, _ = io.WriteString(w, s.HTML(time.Now()))
+}
+
+// server is what the page says of the server, without its apps.
+func (a *Agent) server() page.Server {
+	return page.Server{Name: a.settings.Server, Pin: a.Pin(), Started: a.started}
 }
 
 // command runs one command on an app and answers with its Result, or with the events of the deployment that it starts.

@@ -241,6 +241,12 @@ func (p *Page) call(t testing.TB, method string, params, into any) {
 	}
 }
 
+// Call calls a method of the DevTools protocol that has no method here.
+func (p *Page) Call(t testing.TB, method string, params map[string]any) {
+	t.Helper()
+	p.call(t, method, params, nil)
+}
+
 // Eval gives the value of a JavaScript expression, awaited when it is a promise, to into, unless that is nil.
 func (p *Page) Eval(t testing.TB, expression string, into any) {
 	t.Helper()

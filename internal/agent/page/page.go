@@ -1,5 +1,12 @@
-// Package page is the agent's status page: what is live on this server, since when, and how it came about. It is one
-// HTML document without script or foreign asset, that asks again by itself.
+// Package page is the agent's status page: what is live on this server, since when, who brought it, and how it came about.
+//
+// The page is one HTML document without foreign assets. It is made of parts, the head and one for each app, each an element
+// with an id. Its own script keeps it up to date: it is sent the parts that have changed and puts them in the place of the
+// old ones, leaving alone what is the same in both, so that focus and open folds stay. Without the script the document
+// itself asks again.
+//
+// Invariants: what others wrote is text, wherever it stands; a policy allows this style and this script and nothing else;
+// what one app takes is bounded, however long its texts are.
 package page
 
 import (
@@ -7,6 +14,7 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"fmt"
+	"hash/fnv"
 	"strings"
 	"time"
 
@@ -16,15 +24,31 @@ import (
 )
 
 const (
-	maxHistory  = 10 // deployments shown of an app
-	calmRefresh = 30 // seconds until the page asks again
+	calmRefresh = 30 // seconds until the page asks again, where there is no script
 	busyRefresh = 2  // while something is being deployed
 
 	unpublished = "nothing is published yet" // what the status of such an app begins with
 )
 
-//go:embed page.css
-var style string
+var (
+	//go:embed page.css
+	styleSource string
+	//go:embed page.js
+	scriptSource string
+
+	style, script = lean(styleSource), lean(scriptSource)
+)
+
+// lean is a source without what only its readers need: indentation and lines of comment.
+func lean(source string) string {
+	var b strings.Builder
+	for text := range strings.Lines(source) {
+		if text = strings.TrimSpace(text); text != "" && !strings.HasPrefix(text, "//") {
+			b.WriteString(text + "\n")
+		}
+	}
+	return b.String()
+}
 
 // Server is what the page is about.
 type Server struct {
@@ -43,82 +67,49 @@ type App struct {
 	Health      config.Health
 }
 
-// view is all that the page shows, in words.
-type view struct {
-	Server, Version, Pin, Up string
-	Now                      moment
-	Refresh                  int
-	Headline                 string
-	Tone                     string // good, busy, warn, bad, idle
-	Apps                     []appView
-}
+// Part is one element of the page. The head comes first, then the apps.
+type Part struct{ HTML, Digest string }
 
-// appView is one app on it.
-type appView struct {
-	Key, Environment, Unit, Health string
-	State, Tone, Note              string
-	Live                           string
-	LiveFull, Message              string
-	Seq                            uint64
-	Since, Seen                    moment
-	Steps                          []stepView // of the deployment under way
-	History                        []historyView
-}
-
-type stepView struct {
-	Name, Message, Mark, Tone string
-}
-
-type historyView struct {
-	Hash, Full, Outcome, Tone, Mark, Reason, Took string
-	Seq                                           uint64
-	When                                          moment
-	Log                                           []string
-}
-
-// moment is a time for people and, in the element around it, for machines. The zero value is no time.
-type moment struct{ RFC, Ago string }
-
-func newMoment(text string, now time.Time) moment {
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return moment{}
+// ID stands for all of the parts: two pages with the same one show the same.
+func ID(parts []Part) string {
+	var all []string
+	for _, p := range parts {
+		all = append(all, p.Digest)
 	}
-	return moment{RFC: t.UTC().Format("2006-01-02 15:04:05 UTC"), Ago: ago(now.Sub(t))}
+	return digest(strings.Join(all, " "))
 }
 
-// ago says how long ago something was, in one unit.
-func ago(d time.Duration) string {
-	switch {
-	case d < 5*time.Second:
-		return "just now"
-	case d < time.Minute:
-		return fmt.Sprintf("%d s ago", int(d.Seconds()))
-	}
-	return long(d) + " ago"
+func digest(text string) string {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(text))
+	return fmt.Sprintf("%016x", h.Sum64())
 }
 
-func long(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%d s", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h", int(d.Hours()))
-	}
-	return fmt.Sprintf("%d days", int(d.Hours()/24))
-}
+// Parts are the parts of the page as it is at now.
+func (s Server) Parts(now time.Time) []Part { return s.view(now).parts() }
 
 // HTML is the page as it is at now.
-func (s Server) HTML(now time.Time) string {
+func (s Server) HTML(now time.Time) string { return s.view(now).html() }
+
+// view is all that the page shows, in words.
+type view struct {
+	Server, Version, Pin string
+	Started, Now         moment
+	Refresh              int
+	Headline             string
+	Tone                 string // good, busy, warn, bad, idle
+	Apps                 []appView
+}
+
+func (s Server) view(now time.Time) view {
 	v := view{
-		Server: s.Name, Version: release.Version, Pin: s.Pin, Up: long(now.Sub(s.Started)), Refresh: calmRefresh,
-		Now: newMoment(now.Format(time.RFC3339), now),
+		Server: s.Name, Version: release.Version, Pin: s.Pin, Refresh: calmRefresh,
+		Started: newMoment(s.Started.Format(time.RFC3339)), Now: newMoment(now.Format(time.RFC3339)),
 	}
 	tones := map[string]int{}
 	for _, a := range s.Apps {
 		shown := a.view(now)
+		shown.Alone = len(s.Apps) == 1
 		tones[shown.Tone]++
 		v.Apps = append(v.Apps, shown)
 	}
@@ -126,14 +117,19 @@ func (s Server) HTML(now time.Time) string {
 	if tones["busy"] > 0 {
 		v.Refresh = busyRefresh
 	}
-	return v.html()
+	return v
 }
 
-// Policy is the Content-Security-Policy that the page needs: its own style, and nothing else.
+// Policy is the Content-Security-Policy that the page needs: its own style, its own script, what that script asks of the
+// agent, and the icon that it brings.
 func Policy() string {
-	sum := sha256.Sum256([]byte(style))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
-		"'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+	return "default-src 'none'; style-src " + hashed(style) + "; script-src " + hashed(script) +
+		"; connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+}
+
+func hashed(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
 func headline(tones map[string]int, apps int) (text, tone string) {
@@ -142,6 +138,8 @@ func headline(tones map[string]int, apps int) (text, tone string) {
 		return "1 app needs a look", worse(tones)
 	case n > 1:
 		return fmt.Sprintf("%d apps need a look", n), worse(tones)
+	case apps == 0:
+		return "No apps here", "idle"
 	case tones["busy"] > 0:
 		return "Deploying", "busy"
 	case tones["idle"] == apps:
@@ -157,150 +155,51 @@ func worse(tones map[string]int) string {
 	return "warn"
 }
 
-// view is what the page shows of the app.
-func (a App) view(now time.Time) appView {
-	d, r := a.Detail, a.Detail.Receipt
-	v := appView{
-		Key: d.Key, Environment: a.Environment, Unit: d.Unit, Health: healthText(a.Health),
-		Live: release.ShortHash(r.Live.Hash), LiveFull: r.Live.Hash, Seq: r.Live.Seq,
-		Since: newMoment(r.Live.Since, now), Seen: newMoment(r.Seen, now), Note: strings.TrimPrefix(r.Status, "not ready: "),
+// moment is a time for machines, and for people who have no script that says it in their zone. The zero value is no time.
+type moment struct{ RFC, Text string }
+
+func newMoment(text string) moment {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil || t.IsZero() {
+		return moment{}
 	}
-	if strings.HasPrefix(r.Status, unpublished) {
-		v.Note = unpublished // where it was looked for is for the log
-	}
-	for _, known := range d.Releases {
-		if known.Live {
-			v.Message = known.Msg
-		}
-	}
-	for i, rec := range d.Deployments {
-		if i == maxHistory {
-			break
-		}
-		v.History = append(v.History, history(rec, now))
-	}
-	v.State, v.Tone = state(r, a.Ready)
-	if a.Running != nil {
-		v.Steps = steps(a.Running.Events)
-		v.Note = "to " + release.ShortHash(a.Running.Hash)
-	}
-	if r.Held != "" && v.Note == "" {
-		v.Note = r.Held
-	}
-	if last := r.Deployment; v.Note == "" && (v.Tone == "bad" || v.Tone == "warn") && last != nil {
-		v.Note = release.ShortHash(last.Hash) + ": " + last.Reason
-		if len(v.History) > 0 && v.History[0].Log == nil {
-			v.History[0].Reason = "" // once is enough
-		}
-	}
-	return v
+	return moment{RFC: t.UTC().Format(time.RFC3339), Text: t.UTC().Format("2006-01-02 15:04 UTC")}
 }
 
-// state is the one word about an app, and how it is coloured.
-func state(r deployment.Receipt, ready error) (word, tone string) {
-	last := deployment.Outcome("")
-	if r.Deployment != nil {
-		last = r.Deployment.Outcome
-	}
+// took is a duration in words, empty when it is not known.
+func took(ms int64) string {
 	switch {
-	case r.Deployment != nil && last == "":
-		return "deploying", "busy"
-	case last == deployment.Broken:
-		return "broken", "bad"
-	case r.Live.Hash == "" && strings.HasPrefix(r.Status, unpublished):
-		return "waiting", "idle"
-	case ready != nil:
-		return "not ready", "bad"
-	case strings.HasPrefix(r.Status, "refused: "):
-		return "pointer refused", "warn"
-	case last == deployment.RolledBack:
-		return "rolled back", "warn"
-	case last == deployment.Failed:
-		return "last one failed", "warn"
-	case r.Held != "":
-		return "held", "warn"
-	case r.Live.Hash == "":
-		return "waiting", "idle"
-	case r.Status != "":
-		return "live", "warn" // the older release, or a pointer that cannot be followed
+	case ms <= 0:
+		return ""
+	case ms < 1000:
+		return fmt.Sprintf("%d ms", ms)
+	case ms < 10_000:
+		return fmt.Sprintf("%.1f s", float64(ms)/1000)
+	case ms < 60_000:
+		return fmt.Sprintf("%d s", ms/1000)
+	case ms < 3_600_000:
+		return fmt.Sprintf("%d min %d s", ms/60_000, ms/1000%60)
 	}
-	return "live", "good"
+	return fmt.Sprintf("%d h %d min", ms/3_600_000, ms/60_000%60)
 }
 
-func healthText(h config.Health) string {
-	soak := ""
-	if h.Stable > 0 {
-		soak = ", steady for " + h.Stable.String()
+// clock is how long something has been under way, in whole seconds.
+func clock(ms int64) string {
+	if ms < 60_000 {
+		return fmt.Sprintf("%d s", max(1, ms/1000))
 	}
+	return took(ms)
+}
+
+// size is a number of bytes in words, empty when it is not known.
+func size(n int64) string {
 	switch {
-	case h.HTTP != "" && h.Expect != "":
-		return "HTTP probe with expected text" + soak
-	case h.HTTP != "":
-		return "HTTP probe" + soak
-	case h.TCP != "":
-		return "TCP probe" + soak
-	case h.Exec != nil:
-		return "program" + soak
-	case h.Stable > 0:
-		return "no probe" + soak
+	case n <= 0:
+		return ""
+	case n < 10_000:
+		return fmt.Sprintf("%d B", n)
+	case n < 10_000_000:
+		return fmt.Sprintf("%d kB", n/1000)
 	}
-	return "none"
-}
-
-func history(rec deployment.Record, now time.Time) historyView {
-	v := historyView{
-		Hash: release.ShortHash(rec.Hash), Full: rec.Hash, Seq: rec.Seq, Outcome: string(rec.Outcome), Reason: rec.Reason,
-		When: newMoment(rec.Finished, now),
-	}
-	switch rec.Outcome {
-	case deployment.Deployed, deployment.Unchanged:
-		v.Tone, v.Mark = "good", "✓"
-	case deployment.RolledBack, deployment.Failed:
-		v.Tone, v.Mark = "warn", "↩"
-	case deployment.Broken:
-		v.Tone, v.Mark = "bad", "✕"
-	default:
-		v.Tone, v.Mark = "idle", "·"
-	}
-	if n := len(rec.Events); n > 0 {
-		last := rec.Events[n-1]
-		v.Log = last.Log
-		switch ms := last.TookMS; {
-		case ms >= 1000:
-			v.Took = fmt.Sprintf("%.1f s", float64(ms)/1000)
-		case ms > 0:
-			v.Took = fmt.Sprintf("%d ms", ms)
-		}
-	}
-	return v
-}
-
-// steps folds events into one line a step, in the order in which they began.
-func steps(events []deployment.Event) []stepView {
-	var out []stepView
-	at := map[deployment.Step]int{}
-	for _, e := range events {
-		if e.Step == "" || e.Step == deployment.End {
-			continue
-		}
-		i, known := at[e.Step]
-		if !known {
-			i = len(out)
-			at[e.Step] = i
-			out = append(out, stepView{Name: string(e.Step)})
-		}
-		s := &out[i]
-		if e.Message != "" {
-			s.Message = e.Message
-		}
-		switch e.State {
-		case deployment.Done:
-			s.Mark, s.Tone = "✓", "good"
-		case deployment.StepFail:
-			s.Mark, s.Tone = "✕", "warn"
-		default:
-			s.Mark, s.Tone = "…", "busy"
-		}
-	}
-	return out
+	return fmt.Sprintf("%d MB", n/1_000_000)
 }
