@@ -33,7 +33,7 @@ type historyView struct {
 // stepView is one step of a deployment. Since is how long it has been under way, in milliseconds; 0 when it is not.
 type stepView struct {
 	Name, Message, Took, Bytes string
-	Mark, Tone, Word           string
+	Tone, Word                 string
 	Since                      int64
 	at                         time.Time
 }
@@ -185,11 +185,11 @@ func steps(events []deployment.Event, now time.Time, running bool) (out []stepVi
 		}
 		switch e.State {
 		case deployment.Done:
-			s.Mark, s.Tone, s.Word, s.Took = "✓", "good", "done", took(e.TookMS)
+			s.Tone, s.Word, s.Took = "good", "done", took(e.TookMS)
 		case deployment.StepFail:
-			s.Mark, s.Tone, s.Word, s.Took = "✕", "warn", "failed", took(e.TookMS)
+			s.Tone, s.Word, s.Took = "warn", "failed", took(e.TookMS)
 		default:
-			s.Mark, s.Tone, s.Word = "…", "busy", "under way"
+			s.Tone, s.Word = "busy", "under way"
 		}
 	}
 	if !running {
@@ -209,7 +209,7 @@ func steps(events []deployment.Event, now time.Time, running bool) (out []stepVi
 			if len(out) > 0 && ahead(step, out) {
 				continue // it was taken up after it
 			}
-			out = append(out, stepView{Name: string(step), Mark: "", Tone: "idle", Word: "to come"})
+			out = append(out, stepView{Name: string(step), Tone: "idle", Word: "to come"})
 		}
 	}
 	return out

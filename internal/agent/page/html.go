@@ -205,7 +205,7 @@ func (r *runView) html(m *markup) {
 func writeSteps(m *markup, steps []stepView) {
 	m.put(`<ol class="steps">`)
 	for _, s := range steps {
-		m.put(`<li class="%s"><span class="mark" aria-hidden="true">%s</span><b>%s</b><span class="sr"> %s</span> `, s.Tone, s.Mark, s.Name, s.Word)
+		m.put(`<li class="%s"><b>%s</b><span class="sr"> %s</span> `, s.Tone, s.Name, s.Word)
 		if s.Message != "" {
 			m.put(`<bdi class="said">%s</bdi> `, s.Message)
 		}
