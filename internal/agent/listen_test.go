@@ -19,7 +19,7 @@ func TestPortRoutes(t *testing.T) {
 		extra string
 		want  map[string]int
 	}{
-		{"tls: off", map[string]int{"/healthz": 200, "/readyz": 503, "/": 404, "/metrics": 404, "/v1/apps": 404, "/v1/apps/web": 404, "/v1/ping": 405}},
+		{"tls: off", map[string]int{"/healthz": 200, "/readyz": 503, "/": 404, "/events": 404, "/metrics": 404, "/v1/apps": 404, "/v1/apps/web": 404, "/v1/ping": 405}},
 		{"tls: off\nmetrics: true\nstatus_page: true", map[string]int{"/": 200, "/metrics": 200, "/v1/apps": 404, "/x": 404}},
 	} {
 		r := w.start(w.settings(listening+"\n"+test.extra, "  web: {dir: $srv/no/such/place}\n"))

@@ -140,7 +140,7 @@ func (a *Agent) live() http.HandlerFunc {
 		}
 		wake, leave := a.board.watch()
 		defer leave()
-		s := &watcher{w: w, seen: seen}
+		s := &watcher{w: w, patience: answerTime, seen: seen}
 		draw := func() []page.Part { return a.board.draw(r.Context(), a.server(), a.apps) }
 		if s.begin(draw()) != nil {
 			return
@@ -177,9 +177,10 @@ func (a *Agent) live() http.HandlerFunc {
 
 // watcher is one stream.
 type watcher struct {
-	w    http.ResponseWriter
-	seen string   // the ID of what the peer has
-	sent []string // digests of the parts that it has
+	w        http.ResponseWriter
+	patience time.Duration // for each thing that it is sent
+	seen     string        // the ID of what the peer has
+	sent     []string      // digests of the parts that it has
 }
 
 // begin sends what the peer lacks.
@@ -220,7 +221,7 @@ func (s *watcher) send(parts []page.Part, beat bool) error {
 // write gives the peer its time to take a text, and no more.
 func (s *watcher) write(text string) error {
 	control := http.NewResponseController(s.w)
-	_ = control.SetWriteDeadline(time.Now().Add(answerTime))
+	_ = control.SetWriteDeadline(time.Now().Add(s.patience))
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func TestPortTellsNothing(t *testing.T) {
 		"forged, threefold": signed("larder", "pantry", stranger, stranger, stranger), "signed and changed": tampered,
 	}
 	paths := []string{
-		"/v1/ping", "/healthz", "/readyz", "/metrics", "/", "/v1/apps", "/v1/apps/larder", "/v1/apps/cellar", "/v1/apps/kitchen", "/v1/apps/kitchen/deploy",
+		"/v1/ping", "/healthz", "/readyz", "/metrics", "/", "/events", "/v1/apps", "/v1/apps/larder", "/v1/apps/cellar", "/v1/apps/kitchen", "/v1/apps/kitchen/deploy",
 		"/v1/apps/kitchen/recover", "/v1/apps/kitchen/verify", "/v1/apps/cellar/deploy", "/v1", "/v1/", "/v1/ping/", "/v1//ping", "/debug/pprof/", "/debug/vars", "/favicon.ico", "/robots.txt",
 		"/.well-known/acme-challenge/x",
 	}
