@@ -3,12 +3,12 @@ package outbox
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +22,7 @@ const (
 	notifyTime  = 10 * time.Second
 	notifyTries = 3
 	notifyQueue = 32
-	maxNotice   = 1500 // runes; Discord refuses texts of more than 2000
+	notifyMost  = 30 * time.Second // that a receiver is given when it says to come again later
 )
 
 // Notices tells webhooks when an app's state changes: when it turns bad, when it gets worse, when it is well again.
@@ -36,7 +36,13 @@ type Notices struct {
 	sent, failed, dropped atomic.Int64
 
 	mu   sync.Mutex
-	last map[string]deployment.Outcome // of every app
+	last map[string]standing // of every app
+}
+
+// standing is how the last deployment of an app ended that says anything about it.
+type standing struct {
+	outcome deployment.Outcome
+	hash    string
 }
 
 // notice is one message on its way.
@@ -45,7 +51,7 @@ type notice struct{ change, text string }
 // NewNotices returns Notices; Run sends them.
 func NewNotices(hooks []config.Notify, server string, log *slog.Logger) *Notices {
 	return &Notices{
-		hooks: hooks, server: server, log: log, queue: make(chan notice, notifyQueue), last: map[string]deployment.Outcome{},
+		hooks: hooks, server: server, log: log, queue: make(chan notice, notifyQueue), last: map[string]standing{},
 		client: &http.Client{
 			Timeout:       notifyTime,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -73,30 +79,31 @@ func (n *Notices) Event(key string, e deployment.Event) {
 		text += "\n" + e.Reason
 	}
 	select {
-	case n.queue <- notice{change, cutRunes(text, maxNotice)}:
+	case n.queue <- notice{change, text}:
 	default:
 		n.dropped.Add(1)
 		n.log.Warn("notification dropped: too many at once", "app", key, "change", change)
 	}
 }
 
-// change notes the outcome and names what it changed; empty when nothing.
+// change notes the outcome and names what it changed; empty when nothing. A release that fails again and again is told of
+// once, another one that fails too is told of again.
 func (n *Notices) change(key string, e deployment.Event) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	before := n.last[key]
+	before, now := n.last[key], standing{e.Outcome, e.Hash}
 	bad := func(o deployment.Outcome) bool {
 		return o == deployment.RolledBack || o == deployment.Failed || o == deployment.Broken
 	}
 	switch {
 	case bad(e.Outcome):
-		n.last[key] = e.Outcome
-		if e.Outcome != before {
+		n.last[key] = now
+		if now != before {
 			return string(e.Outcome)
 		}
 	case e.Outcome == deployment.Deployed || e.Outcome == deployment.Unchanged:
-		n.last[key] = e.Outcome
-		if bad(before) {
+		n.last[key] = now
+		if bad(before.outcome) {
 			return "recovered"
 		}
 	}
@@ -121,19 +128,14 @@ func (n *Notices) Run(ctx context.Context) {
 
 // send posts one message. The address is a secret: it appears in no error.
 func (n *Notices) send(ctx context.Context, hook config.Notify, m notice) {
-	// Slack reads text, Discord content; each ignores the other's.
-	body, err := json.Marshal(map[string]string{"text": m.text, "content": m.text})
-	if err != nil {
-		n.log.Error("notification", "error", err)
-		return
-	}
-	trouble := ""
+	body := encodeNotice(m.text)
+	trouble, pause := "", time.Duration(0)
 	for try := range notifyTries {
 		if try > 0 {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(time.Second << try):
+			case <-time.After(max(pause, time.Second<<try)):
 			}
 		}
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, hook.Webhook.Reveal(), bytes.NewReader(body))
@@ -153,6 +155,7 @@ func (n *Notices) send(ctx context.Context, hook config.Notify, m notice) {
 			n.sent.Add(1)
 			return
 		}
+		pause = later(resp.Header.Get("Retry-After"))
 		if trouble = resp.Status; resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests {
 			break
 		}
@@ -161,10 +164,11 @@ func (n *Notices) send(ctx context.Context, hook config.Notify, m notice) {
 	n.log.Warn("notification not taken", "change", m.change, "error", trouble)
 }
 
-// cutRunes shortens a text to n runes.
-func cutRunes(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n-1]) + "…"
+// later is how long a receiver wants to be left alone, as far as it gets its way.
+func later(retryAfter string) time.Duration {
+	seconds, err := strconv.ParseFloat(retryAfter, 64)
+	if err != nil || !(seconds > 0) {
+		return 0
 	}
-	return s
+	return time.Duration(min(seconds, notifyMost.Seconds()) * float64(time.Second))
 }

@@ -201,12 +201,12 @@ func TestReceiptsAreBounded(t *testing.T) {
 }
 
 func TestNotifications(t *testing.T) {
-	var bodies []map[string]string
+	var bodies []message
 	status := http.StatusOK
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var body map[string]string
-		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-			t.Error(err)
+		var body message
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil || r.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%v, %s", err, r.Header.Get("Content-Type"))
 		}
 		bodies = append(bodies, body)
 		w.WriteHeader(status)
@@ -223,20 +223,23 @@ func TestNotifications(t *testing.T) {
 		n.Event("web", deployment.Event{App: "web", Hash: "abc", Outcome: outcome, Reason: "because"})
 	}
 	var got []string
+	for _, hash := range []string{"def", "def"} { // another release that fails too, and is tried again
+		n.Event("web", deployment.Event{App: "web", Hash: hash, Outcome: deployment.Broken})
+	}
 	for len(n.queue) > 0 {
 		m := <-n.queue
 		got = append(got, m.change)
 		n.send(t.Context(), n.hooks[0], m)
 	}
-	if want := "rolled-back recovered failed broken"; strings.Join(got, " ") != want {
+	if want := "rolled-back recovered failed broken broken"; strings.Join(got, " ") != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
-	if len(bodies) != 4 || bodies[0]["text"] != "web on web-1: rolled-back abc\nbecause" || bodies[0]["content"] != bodies[0]["text"] {
+	if len(bodies) != 5 || bodies[0].Text != "web on web-1: rolled-back abc\nbecause" {
 		t.Errorf("got %v", bodies)
 	}
 	status = http.StatusNotFound
 	n.send(t.Context(), n.hooks[0], notice{"failed", "x"})
-	if len(bodies) != 5 || !strings.Contains(log.String(), "404") || strings.Contains(log.String(), hook.URL) {
+	if len(bodies) != 6 || !strings.Contains(log.String(), "404") || strings.Contains(log.String(), hook.URL) {
 		t.Errorf("got %d calls and log %s", len(bodies), log)
 	}
 	for range notifyQueue + 1 {
