@@ -168,7 +168,8 @@ func (s *stage) page() (*http.Server, string, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", s.agent.SocketPath())
 	}}
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", proxy) // and nothing else that the socket offers
+	mux.Handle("GET /{$}", proxy)
+	mux.Handle("GET /events", proxy) // and nothing else that the socket offers
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(listener) }()
 	return server, "http://" + listener.Addr().String() + "/", nil
