@@ -108,7 +108,7 @@ func TestTimesInTheReadersZone(t *testing.T) {
 	p.Call(t, "Emulation.setTimezoneOverride", map[string]any{"timezoneId": "Asia/Kathmandu"})
 	p.Eval(t, "location.reload()", nil)
 	p.Wait(t, `document.querySelector('#app-shop .quiet time')?.title.includes('GMT+5:45')`)
-	p.Wait(t, `/^just now|^\d+ s ago/.test(document.querySelector('#app-shop .quiet time').innerText)`)
+	p.Wait(t, `/^just now|^\d+\ss\sago/.test(document.querySelector('#app-shop .quiet time').innerText)`)
 }
 
 // Without script the page asks again by itself, and says times in UTC; folds are HTML's own.

@@ -116,9 +116,9 @@ func state(r deployment.Receipt, ready error) (word, tone string) {
 	return "live", "good"
 }
 
-// words are what the lines of a receipt's status are about, by their beginnings. A beginning that says no more than the
+// topics are what the lines of a receipt's status are about, by their beginnings. A beginning that says no more than the
 // word is left out of the text.
-var words = []struct{ begin, word, tone string }{
+var topics = []struct{ begin, word, tone string }{
 	{"not ready: ", "Not ready", "bad"},
 	{"refused: ", "Pointer refused", "warn"},
 	{"stale: ", "Stale", "warn"},
@@ -155,7 +155,7 @@ func (a App) notes(tone string) (out []noteView) {
 		return out
 	}
 	n := noteView{"warn", "", status}
-	for _, w := range words {
+	for _, w := range topics {
 		if rest, ok := strings.CutPrefix(status, w.begin); ok {
 			n.Tone, n.Word = w.tone, w.word
 			if w.word != "" {

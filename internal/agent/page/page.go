@@ -172,21 +172,21 @@ func took(ms int64) string {
 	case ms <= 0:
 		return ""
 	case ms < 1000:
-		return fmt.Sprintf("%d ms", ms)
+		return words("%d ms", ms)
 	case ms < 10_000:
-		return fmt.Sprintf("%.1f s", float64(ms)/1000)
+		return words("%.1f s", float64(ms)/1000)
 	case ms < 60_000:
-		return fmt.Sprintf("%d s", ms/1000)
+		return words("%d s", ms/1000)
 	case ms < 3_600_000:
-		return fmt.Sprintf("%d min %d s", ms/60_000, ms/1000%60)
+		return words("%d min %d s", ms/60_000, ms/1000%60)
 	}
-	return fmt.Sprintf("%d h %d min", ms/3_600_000, ms/60_000%60)
+	return words("%d h %d min", ms/3_600_000, ms/60_000%60)
 }
 
 // clock is how long something has been under way, in whole seconds.
 func clock(ms int64) string {
 	if ms < 60_000 {
-		return fmt.Sprintf("%d s", max(1, ms/1000))
+		return words("%d s", max(1, ms/1000))
 	}
 	return took(ms)
 }
@@ -196,10 +196,17 @@ func size(n int64) string {
 	switch {
 	case n <= 0:
 		return ""
-	case n < 10_000:
-		return fmt.Sprintf("%d B", n)
+	case n < 1000:
+		return words("%d B", n)
+	case n < 1_000_000:
+		return words("%d kB", n/1000)
 	case n < 10_000_000:
-		return fmt.Sprintf("%d kB", n/1000)
+		return words("%.1f MB", float64(n)/1e6)
 	}
-	return fmt.Sprintf("%d MB", n/1_000_000)
+	return words("%d MB", n/1_000_000)
+}
+
+// words puts numbers into a text that is not broken into two lines.
+func words(format string, values ...any) string {
+	return strings.ReplaceAll(fmt.Sprintf(format, values...), " ", "\u00a0")
 }

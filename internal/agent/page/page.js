@@ -7,8 +7,8 @@ let id = root.dataset.id, skew = Date.now() - Date.parse(root.dataset.now), stre
 function ago(ms) {
   const s = Math.max(0, ms / 1e3);
   if (s < 5) return 'just now';
-  for (const [unit, most, of] of [['s', 60, 1], ['min', 60, 60], ['h', 48, 3600]]) if (s < most * of) return Math.floor(s / of) + ' ' + unit + ' ago';
-  return Math.floor(s / 86400) + ' days ago';
+  for (const [unit, most, of] of [['s', 60, 1], ['min', 60, 60], ['h', 48, 3600]]) if (s < most * of) return Math.floor(s / of) + '\u00a0' + unit + '\u00a0ago';
+  return Math.floor(s / 86400) + '\u00a0days\u00a0ago';
 }
 
 // Times in the reader's zone.
@@ -30,7 +30,7 @@ function clocks() {
   for (const c of document.querySelectorAll('[data-ms]')) {
     if (c.seen != c.dataset.ms) { c.seen = c.dataset.ms; c.began = performance.now() - c.seen; }
     const s = Math.max(1, Math.floor((performance.now() - c.began) / 1e3));
-    const text = s < 60 ? s + ' s' : Math.floor(s / 60) + ' min ' + s % 60 + ' s';
+    const text = s < 60 ? s + '\u00a0s' : Math.floor(s / 60) + '\u00a0min\u00a0' + s % 60 + '\u00a0s';
     if (c.textContent != text) c.textContent = text;
   }
 }

@@ -13,6 +13,9 @@ import (
 	"github.com/towline/towline/internal/deployment"
 )
 
+// spaced is a text with spaces at which a line may end.
+func spaced(text string) string { return strings.ReplaceAll(text, "\u00a0", " ") }
+
 func TestStates(t *testing.T) {
 	bad := errors.New("no")
 	live := deployment.ReceiptLive{Hash: "abc"}
@@ -36,12 +39,12 @@ func TestStates(t *testing.T) {
 		}
 	}
 	for ms, want := range map[int64]string{0: "", 20: "20 ms", 1900: "1.9 s", 59_000: "59 s", 61_000: "1 min 1 s", 7_260_000: "2 h 1 min"} {
-		if got := took(ms); got != want {
+		if got := spaced(took(ms)); got != want {
 			t.Errorf("%d ms: got %q, want %q", ms, got, want)
 		}
 	}
-	for n, want := range map[int64]string{0: "", 900: "900 B", 96_256: "96 kB", 52_000_000: "52 MB"} {
-		if got := size(n); got != want {
+	for n, want := range map[int64]string{0: "", 900: "900 B", 96_256: "96 kB", 1_250_000: "1.2 MB", 52_000_000: "52 MB"} {
+		if got := spaced(size(n)); got != want {
 			t.Errorf("%d bytes: got %q, want %q", n, got, want)
 		}
 	}
@@ -117,7 +120,7 @@ func TestSteps(t *testing.T) {
 	} {
 		var got []string
 		for _, s := range steps(test.events, now, true) {
-			got = append(got, strings.TrimSpace(s.Name+" "+s.Word+" "+s.Took))
+			got = append(got, strings.TrimSpace(s.Name+" "+s.Word+" "+spaced(s.Took)))
 		}
 		if strings.Join(got, ", ") != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
