@@ -185,6 +185,23 @@ func TestWatchersAreLimited(t *testing.T) {
 	}
 }
 
+// A page that somebody visits cannot command the agent whose socket they have led to a port of their own.
+func TestNoCommandsFromBrowsers(t *testing.T) {
+	w := newWorld(t)
+	r := w.start(w.settings("", oneApp))
+	for _, header := range []string{"Origin", "Sec-Fetch-Site"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost/v1/apps/web/hold", strings.NewReader("{}"))
+		w.must(err)
+		req.Header.Set(header, "null")
+		resp, err := r.client.Do(req)
+		w.must(err)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden {
+			t.Errorf("with %s: got %s, want 403", header, resp.Status)
+		}
+	}
+}
+
 // Nothing is looked at for the page while nobody looks at it, and once for all who do.
 func TestNobodyWatches(t *testing.T) {
 	var looks atomic.Int32

@@ -81,7 +81,7 @@ func (a *Agent) private() http.Handler {
 		}
 		answer(w, http.StatusOK, one.detail(r.Context()))
 	})
-	mux.HandleFunc("POST /v1/apps/{app}/{verb}", a.command)
+	mux.Handle("POST /v1/apps/{app}/{verb}", noBrowser(http.HandlerFunc(a.command)))
 	return timed(mux, 0)
 }
 
@@ -93,6 +93,18 @@ func (a *Agent) routes(trusted bool) *http.ServeMux {
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
 	return mux
+}
+
+// noBrowser refuses what a browser posts. Who looks at the status page has led the socket to a port of their own machine,
+// where every page that they visit may post to it.
+func noBrowser(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+			answer(w, http.StatusForbidden, deployment.Problem{Message: "commands are not taken from browsers", Code: deployment.ExitUsage})
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // ready counts the apps that could be deployed now.
