@@ -8,11 +8,14 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/towline/towline/internal/agent/page"
+	"github.com/towline/towline/internal/deployment"
 )
 
 const watched = "listen: 127.0.0.1:0\nstatus_page: true\ntls: off"
@@ -151,9 +154,10 @@ func TestWatching(t *testing.T) {
 
 func TestWatchersAreLimited(t *testing.T) {
 	w := newWorld(t)
-	w.tune = func(a *Agent) { a.watching = 700 * time.Millisecond }
+	w.tune = func(a *Agent) { a.watching, a.patience = time.Second, 200*time.Millisecond }
 	r := w.start(w.settings(watched, oneApp))
 	var all []*viewer
+	begun := time.Now()
 	for range maxWatchers - 1 { // one connection is left of a peer's share, to ask with
 		v := r.watch("")
 		v.until("")
@@ -178,6 +182,9 @@ func TestWatchersAreLimited(t *testing.T) {
 	for _, v := range all { // and each comes to its end
 		for err := error(nil); err == nil; {
 			_, err = v.next()
+		}
+		if lasted := time.Since(begun); lasted < time.Second {
+			t.Errorf("got a stream cut after %v, as a slow request is, want 1 s", lasted)
 		}
 	}
 	if fresh := get(); fresh.StatusCode != http.StatusOK {
@@ -242,6 +249,67 @@ func TestNobodyWatches(t *testing.T) {
 	if got := looks.Load(); got != 7 {
 		t.Errorf("somebody comes again: got %d looks, want 7", got)
 	}
+}
+
+// recorded is an answer that is not sent anywhere.
+type recorded struct {
+	mu     sync.Mutex
+	header http.Header
+	text   strings.Builder
+}
+
+func (r *recorded) Header() http.Header { return r.header }
+func (r *recorded) WriteHeader(int)     {}
+func (r *recorded) Flush()              {}
+func (r *recorded) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(p)
+}
+
+// counts is how often each event was sent.
+func (r *recorded) counts() (parts, now int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Count(r.text.String(), "event: part\n"), strings.Count(r.text.String(), "event: now\n")
+}
+
+// A stream gives a sign of life every 15 seconds, notices then what nobody told of, and ends after a quarter of an hour.
+func TestSignsOfLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &Agent{watching: watchTime, apps: []*app{{}}, started: time.Now()}
+		seen := "2026-11-23T13:00:00Z"
+		a.board.look = func(context.Context, *app) page.App {
+			return page.App{Detail: deployment.Detail{Key: "web", Receipt: deployment.Receipt{Seen: seen}}}
+		}
+		w, ended := &recorded{header: http.Header{}}, make(chan time.Time, 1)
+		begun := time.Now()
+		go func() {
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "/events", nil)
+			a.live()(w, req)
+			ended <- time.Now()
+		}()
+		want := func(after time.Duration, parts, now int) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if p, n := w.counts(); p != parts || n != now {
+				t.Errorf("after %v: got %d parts and %d signs of life, want %d and %d", time.Since(begun), p, n, parts, now)
+			}
+		}
+		want(0, 2, 1)
+		want(14*time.Second, 2, 1)
+		want(time.Second, 2, 2)
+		seen = "2026-11-23T13:00:30Z"
+		want(15*time.Second, 3, 3)
+		for range 100 { // what is told all at once is drawn five times a second
+			a.board.news(a.apps[0])
+		}
+		want(time.Second, 3, 3)
+		if got := (<-ended).Sub(begun); got != watchTime {
+			t.Errorf("ended after %v, want %v", got, watchTime)
+		}
+	})
 }
 
 // A peer that does not take what it is sent is dropped; nobody else waits for it.
