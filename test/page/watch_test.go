@@ -127,8 +127,9 @@ func TestWithoutScript(t *testing.T) {
 	// While something happens it asks every other second.
 	w.health.Store(http.StatusServiceUnavailable)
 	w.publish(1)
+	w.until(`class="run"`)
 	p.Call(t, "Page.reload", nil)
-	p.Wait(t, `document.querySelector('meta[http-equiv=refresh]')?.content == '2' || (location.reload(), false)`)
+	p.Wait(t, `document.querySelector('meta[http-equiv=refresh]')?.content == '2'`)
 	p.Wait(t, `document.querySelector('#app-shop .run .busy')?.innerText.includes('check')`)
 	w.health.Store(http.StatusOK)
 	p.Wait(t, `document.querySelector('#app-shop .live')?.innerText.includes('91d70fa2c8e4')`)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -145,6 +146,22 @@ func (w *world) publish(commit int) {
 }
 
 func (w *world) address() string { return fmt.Sprintf("http://127.0.0.1:%d/", w.port) }
+
+// until asks for the page until it has the text.
+func (w *world) until(text string) {
+	w.t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); <-time.After(50 * time.Millisecond) {
+		resp, err := http.Get(w.address())
+		w.must(err)
+		data, err := io.ReadAll(resp.Body)
+		w.must(err)
+		w.must(resp.Body.Close())
+		if strings.Contains(string(data), text) {
+			return
+		}
+	}
+	w.t.Fatalf("the page does not come to have %q", text)
+}
 
 // js is a text as JavaScript writes it.
 func js(text string) string {

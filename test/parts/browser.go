@@ -250,6 +250,20 @@ func (p *Page) Call(t testing.TB, method string, params map[string]any) {
 // Eval gives the value of a JavaScript expression, awaited when it is a promise, to into, unless that is nil.
 func (p *Page) Eval(t testing.TB, expression string, into any) {
 	t.Helper()
+	value, err := p.eval(expression)
+	if err == nil && into != nil {
+		err = json.Unmarshal(value, into)
+	}
+	if err != nil {
+		t.Fatalf("chromium: %.200s: %v\n%s", expression, err, p.browser.process.tail())
+	}
+}
+
+func (p *Page) eval(expression string) (json.RawMessage, error) {
+	result, err := p.browser.try(p.session, "Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true, "userGesture": true})
+	if err != nil {
+		return nil, err
+	}
 	var r struct {
 		Result           struct{ Value json.RawMessage }
 		ExceptionDetails *struct {
@@ -257,28 +271,26 @@ func (p *Page) Eval(t testing.TB, expression string, into any) {
 			Exception struct{ Description string }
 		}
 	}
-	p.call(t, "Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true, "userGesture": true}, &r)
+	if err := json.Unmarshal(result, &r); err != nil {
+		return nil, err
+	}
 	if e := r.ExceptionDetails; e != nil {
-		t.Fatalf("chromium: %.200s: %s %s", expression, e.Text, e.Exception.Description)
+		return nil, fmt.Errorf("%s %s", e.Text, e.Exception.Description)
 	}
-	if into == nil {
-		return
-	}
-	if err := json.Unmarshal(r.Result.Value, into); err != nil {
-		t.Fatalf("chromium: %.200s is %s: %v", expression, r.Result.Value, err)
-	}
+	return r.Result.Value, nil
 }
 
-// Wait polls a condition until it holds.
+// Wait polls a condition until it holds. While the page is being loaded it holds not.
 func (p *Page) Wait(t testing.TB, condition string) {
 	t.Helper()
+	var last error
 	holds := func() bool {
-		var ok bool
-		p.Eval(t, "Boolean("+condition+")", &ok)
-		return ok
+		var value json.RawMessage
+		value, last = p.eval("Boolean(" + condition + ")")
+		return last == nil && string(value) == "true"
 	}
 	if !p.browser.process.poll(patience, holds) {
-		t.Fatalf("chromium: not in %v: %s", patience, condition)
+		t.Fatalf("chromium: not in %v: %s (%v)\n%s", patience, condition, last, p.browser.process.tail())
 	}
 }
 
