@@ -73,7 +73,7 @@ socket: %[1]s/agent.sock
 apps:
   shop:
     dir: %[1]s/srv/shop
-    health: {http: %[4]q, within: 10s}
+    health: {http: %[4]q, within: 6s}
   blog:
     dir: %[1]s/srv/blog
 `, w.dir, w.key.Public(), w.port, app.URL+"/healthz")
