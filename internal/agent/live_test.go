@@ -278,9 +278,10 @@ func (r *recorded) counts() (parts, now int) {
 func TestSignsOfLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &Agent{watching: watchTime, apps: []*app{{}}, started: time.Now()}
-		seen := "2026-11-23T13:00:00Z"
+		var seen atomic.Value // of string
+		seen.Store("2026-11-23T13:00:00Z")
 		a.board.look = func(context.Context, *app) page.App {
-			return page.App{Detail: deployment.Detail{Key: "web", Receipt: deployment.Receipt{Seen: seen}}}
+			return page.App{Detail: deployment.Detail{Key: "web", Receipt: deployment.Receipt{Seen: seen.Load().(string)}}}
 		}
 		w, ended := &recorded{header: http.Header{}}, make(chan time.Time, 1)
 		begun := time.Now()
@@ -300,7 +301,7 @@ func TestSignsOfLife(t *testing.T) {
 		want(0, 2, 1)
 		want(14*time.Second, 2, 1)
 		want(time.Second, 2, 2)
-		seen = "2026-11-23T13:00:30Z"
+		seen.Store("2026-11-23T13:00:30Z")
 		want(15*time.Second, 3, 3)
 		for range 100 { // what is told all at once is drawn five times a second
 			a.board.news(a.apps[0])
