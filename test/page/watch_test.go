@@ -117,6 +117,7 @@ func TestWithoutScript(t *testing.T) {
 	w.publish(2)
 	p := parts.StartBrowser(t).Open(t, w.address(), parts.View{Width: 390, Height: 800})
 	p.Wait(t, shopText+`.includes("live since")`)
+	w.until("live since") // what is kept for a second may be older than what the stream told
 	p.Call(t, "Emulation.setScriptExecutionDisabled", map[string]any{"value": true})
 	p.Call(t, "Page.reload", nil)
 	p.Wait(t, `document.readyState == 'complete' && document.getElementById('line')?.innerText.includes('asks again every 30 s')`)
