@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/internal/agent/outbox"
+	"github.com/towline/towline/internal/agent/page"
 	"github.com/towline/towline/internal/agent/port"
 	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/ping"
@@ -46,6 +48,7 @@ func newLife(log *slog.Logger) *life {
 	return &life{
 		log: log, started: time.Now(), patience: requestTime, watching: watchTime, over: make(chan struct{}), reloads: reloading{asked: make(chan chan error)},
 		subscribers: map[int]func(string, deployment.Event){}, lanes: map[string]*lane{},
+		board: board{look: func(ctx context.Context, one *app) page.App { return one.look(ctx) }},
 	}
 }
 

@@ -21,6 +21,8 @@ const (
 // board has the page's parts for all who watch, drawn once for all of them, and when something has happened. While nobody
 // watches it does nothing.
 type board struct {
+	look func(context.Context, *app) page.App
+
 	mu       sync.Mutex
 	watchers map[chan struct{}]bool
 	stale    map[*app]bool // what something has happened to since it was looked at
@@ -94,7 +96,7 @@ func (b *board) draw(ctx context.Context, server page.Server, apps []*app) []pag
 	}
 	for _, one := range apps {
 		if _, known := b.shown[one]; !known || stale[one] {
-			b.shown[one] = one.look(ctx)
+			b.shown[one] = b.look(ctx, one)
 		}
 		server.Apps = append(server.Apps, b.shown[one])
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -277,7 +278,8 @@ func (r *recorded) counts() (parts, now int) {
 // A stream gives a sign of life every 15 seconds, notices then what nobody told of, and ends after a quarter of an hour.
 func TestSignsOfLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &Agent{watching: watchTime, apps: []*app{{}}, started: time.Now()}
+		a := &Agent{life: newLife(slog.New(slog.DiscardHandler)), apps: []*app{{}}}
+		a.now.Store(a)
 		var seen atomic.Value // of string
 		seen.Store("2026-11-23T13:00:00Z")
 		a.board.look = func(context.Context, *app) page.App {

@@ -2,7 +2,6 @@ package system
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,15 +15,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/towline/towline/internal/release"
+	"github.com/towline/towline/test/fakegithub"
 	"github.com/towline/towline/test/parts"
 )
 
 // quickstart is docs/quickstart.md, done by somebody who knows nothing else: every command in it is run as it stands there,
-// with the values that are the reader's own put in. For a push, what the workflow in the document says is done by the
-// command line.
+// with the values that are the reader's own put in. A push is what the runner makes of the workflow in the document.
 type quickstart struct {
 	*parts.Droplet
 	t        *testing.T
@@ -36,6 +33,10 @@ type quickstart struct {
 	key      string          // the signing key, as init printed it
 	commands int             // that were run on the server to set it up
 	log      string          // of the last job
+	engine   *parts.Engine
+	github   *fakegithub.Server
+	head     string // commit pushed last
+	began    time.Time
 	outputs  strings.Builder
 }
 
@@ -48,6 +49,8 @@ func TestQuickstart(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := &quickstart{t: t, repo: t.TempDir(), s3: parts.S3(t), towline: filepath.Join(programs(t, "towline"), "towline")}
+	q.engine = parts.Docker(t)
+	q.github = fakegithub.New(t, fakegithub.Options{Repository: "acme/hello", Token: jobToken})
 	bucket := q.s3.Bucket(t, "my-deploys")
 	q.ci = q.s3.User(t, "ci")
 	agent := q.s3.User(t, "agent-of-web-1")
@@ -70,6 +73,7 @@ func TestQuickstart(t *testing.T) {
 		q.here("git " + strings.Join(args, " "))
 	}
 	git("init", "--quiet", "--initial-branch=main")
+	git("remote", "add", "origin", "https://github.com/acme/hello")
 
 	marked := regexp.MustCompile("(?ms)^<!-- test: ([^\n]*) -->\n```[a-z]+\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
 	if len(marked) < 12 {
@@ -151,6 +155,7 @@ func (q *quickstart) policies(printed string) {
 // setUp runs the commands on the server, which stand apart from each other.
 func (q *quickstart) setUp(block string) {
 	q.t.Helper()
+	q.began = time.Now()
 	for _, command := range strings.Split(strings.TrimSpace(block), "\n\n") {
 		q.commands++
 		out, err := q.TryRun(q.t, "sh", "-c", command)
@@ -174,7 +179,7 @@ func (q *quickstart) setUp(block string) {
 	}
 }
 
-// push commits what the document says. The push itself is what the workflow in the repository says, from the command line.
+// push commits what the document says, and has the runner do what the workflow in the repository says.
 func (q *quickstart) push(block string, good bool) {
 	q.t.Helper()
 	commit, ok := strings.CutSuffix(block, "git push\n")
@@ -182,35 +187,39 @@ func (q *quickstart) push(block string, good bool) {
 		q.t.Fatalf("the block does not end in git push:\n%s", block)
 	}
 	q.here(commit)
-	text, err := os.ReadFile(filepath.Join(q.repo, ".github/workflows/deploy.yml"))
+	line := strings.SplitN(strings.TrimSpace(q.here("git log -1 --format='%H %cI %s'")), " ", 3)
+	q.github.AddCommit(line[0], q.head, line[2], line[1])
+	q.head = line[0]
+	action, err := filepath.Abs(root)
 	if err != nil {
 		q.t.Fatal(err)
 	}
-	var w struct {
-		Jobs map[string]struct {
-			Steps []struct{ With map[string]any }
+	r := parts.Act(q.t, q.engine, parts.ActOptions{
+		Dir: q.repo, Workflow: "deploy.yml", Repositories: map[string]string{"towline/towline@v1": action},
+		Secrets: map[string]string{
+			"TOWLINE_SIGNING_KEY": q.key, "AWS_ACCESS_KEY_ID": q.ci.AccessKey, "AWS_SECRET_ACCESS_KEY": q.ci.SecretKey, "GITHUB_TOKEN": jobToken,
+		},
+		Env: map[string]string{"GITHUB_API_URL": q.github.URL},
+	})
+	if len(r.Steps) == 0 {
+		q.t.Fatalf("no step was run:\n%s", r.Log)
+	}
+	step := r.Steps[len(r.Steps)-1]
+	var shown strings.Builder
+	for line := range strings.Lines(step.Log) { // what folds and colours it on GitHub is no text there
+		line = regexp.MustCompile(`\x1b\[[0-9;]*m`).ReplaceAllString(line, "")
+		if line = strings.TrimPrefix(line, "::group::"); !strings.HasPrefix(line, "::") {
+			shown.WriteString(line)
 		}
 	}
-	if err := yaml.Unmarshal(text, &w); err != nil {
-		q.t.Fatal(err)
+	q.log = shown.String()
+	q.note("git push", q.log)
+	if !q.began.IsZero() {
+		q.t.Logf("%d commands on the server; %.0f s from the first of them to the end of the first job", q.commands, time.Since(q.began).Seconds())
+		q.began = time.Time{}
 	}
-	steps := w.Jobs["deploy"].Steps
-	argv := []string{"publish", "--promote"}
-	for input, value := range steps[len(steps)-1].With {
-		if input != "signing-key" {
-			argv = append(argv, "--"+input, fmt.Sprint(value))
-		}
-	}
-	ctx, cancel := context.WithTimeout(q.t.Context(), 3*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, q.towline, argv...)
-	cmd.Dir = q.repo
-	cmd.Env = append(append(os.Environ(), q.ci.Env()...), "NO_COLOR=1", "TOWLINE_SIGNING_KEY="+q.key)
-	out, err := cmd.CombinedOutput()
-	q.log = string(out)
-	q.note("towline "+strings.Join(argv, " "), q.log)
-	if (err == nil) != good {
-		q.t.Fatalf("push: got %v, want it good: %v\n%s\n%s", err, good, out, q.Journal(q.t, "towline-agent.service"))
+	if (r.ExitCode == 0) != good {
+		q.t.Fatalf("push: got exit code %d, want it good: %v\n%s\n%s", r.ExitCode, good, r.Log, q.Journal(q.t, "towline-agent.service"))
 	}
 }
 
