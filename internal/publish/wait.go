@@ -215,7 +215,7 @@ func (r *run) poll(ctx context.Context, name string, seq uint64, hash string, te
 				tell(word{result: &s})
 				return
 			}
-			if now := fmt.Sprintf("live %s (seq %d), follows seq %d", short(c.Live.Hash), c.Live.Seq, c.Pointer.Seq); now != seen {
+			if now := nowText(c); now != seen {
 				seen = now
 				if c.Status != "" {
 					now += "; " + c.Status
@@ -334,4 +334,12 @@ func (r *run) blame() {
 			return
 		}
 	}
+}
+
+// nowText is what a receipt says of the moment.
+func nowText(r deployment.Receipt) string {
+	if r.Live.Hash == "" {
+		return fmt.Sprintf("nothing live, follows seq %d", r.Pointer.Seq)
+	}
+	return fmt.Sprintf("live %s (seq %d), follows seq %d", short(r.Live.Hash), r.Live.Seq, r.Pointer.Seq)
 }
