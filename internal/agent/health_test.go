@@ -13,7 +13,7 @@ func TestStatusTellsHowTheLiveReleaseIsNow(t *testing.T) {
 	site := newSick(t)
 	live := deployment.Receipt{Live: deployment.ReceiptLive{Hash: hash("1")}}
 	of := func(c config.App, r deployment.Receipt) string {
-		one := &app{App: c}
+		one := &app{App: c, lane: &lane{}}
 		one.alive = one.aliver(&unit{Service: unmanaged{service.None{}}})
 		return one.health(t.Context(), r)
 	}

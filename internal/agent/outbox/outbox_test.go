@@ -246,7 +246,7 @@ func TestNotifications(t *testing.T) {
 		n.Event("web", deployment.Event{Outcome: deployment.Deployed})
 		n.Event("web", deployment.Event{Outcome: deployment.Failed})
 	}
-	if sent, failed, dropped := n.Counts(); sent != 4 || failed != 1 || dropped != notifyQueue+2 {
+	if sent, failed, dropped := n.Counts(); sent != 5 || failed != 1 || dropped != notifyQueue+2 {
 		t.Errorf("counted: got %d sent, %d failed, %d dropped", sent, failed, dropped)
 	}
 }
