@@ -84,12 +84,14 @@ func (k *worker) told(s scenario) error {
 	if version != s.ends {
 		return fmt.Errorf("got %q live, want %q", version, s.ends)
 	}
-	if state, err := k.state(); err != nil || state.Attempt != nil {
-		return fmt.Errorf("got a deployment under way, %w", err)
+	if state, err := k.state(); err != nil {
+		return err
+	} else if state.Attempt != nil {
+		return errors.New("got a deployment under way, want none")
 	}
 	records, err := filepath.Glob(filepath.Join(k.disk, "state/apps/web/deployments/*.json"))
 	if want := len(s.before) + 1; err != nil || len(records) != want {
-		return fmt.Errorf("got records %q, %w, want %d", records, err, want)
+		return fmt.Errorf("got records %q, %v, want %d", records, err, want)
 	}
 	data, err := os.ReadFile(records[len(records)-1])
 	if err != nil {
@@ -97,7 +99,7 @@ func (k *worker) told(s scenario) error {
 	}
 	var last deployment.Record
 	if err := json.Unmarshal(data, &last); err != nil || last.Outcome == "" {
-		return fmt.Errorf("got the record %q, %w", data, err)
+		return fmt.Errorf("got the record %q, %v", data, err)
 	}
 	return nil
 }
