@@ -19,6 +19,9 @@ const (
 	maxAttempts = 64      // lost races for a seq or a pointer
 
 	settle = 2 * time.Second // until what others wrote at the same moment is seen, in stores without conditions
+
+	patience = 10 * time.Second // for a publisher between its entry in the history and the pointer; then it counts as gone
+	glance   = 250 * time.Millisecond
 )
 
 // position is where an environment stands.
@@ -154,13 +157,41 @@ func (r *run) behind(ctx context.Context, at position) bool {
 	return r.Options.Command == Deploy && r.relation(ctx, at.pointer, r.Release.Hash) == "behind"
 }
 
+// settled is look, for a deployment that must not follow a release that its commit is behind. An entry above the pointer may be
+// of a publisher that is about to move the pointer, or of one that died, or a person has restored an older pointer: nothing in
+// the bucket tells these apart but time.
+func (r *run) settled(ctx context.Context) (position, error) {
+	var waitedFor uint64
+	for began := time.Now(); ; {
+		at, err := r.look(ctx)
+		if err != nil {
+			return at, err
+		}
+		top := at.top.Pointer()
+		if r.Options.Command != Deploy || top.Seq <= max(at.pointer.Pointer().Seq, r.gone) || r.relation(ctx, at.top, r.Release.Hash) != "behind" {
+			return at, nil
+		}
+		if top.Seq != waitedFor {
+			waitedFor, began = top.Seq, time.Now()
+			r.Log.Line(Plain, fmt.Sprintf("the history has seq %d, release %s, which is newer than ours: waiting for its publisher to move the pointer", top.Seq, short(top.Release.Hash)))
+		}
+		if time.Since(began) >= patience {
+			r.gone = top.Seq
+			return at, nil
+		}
+		if err := wait(ctx, glance); err != nil {
+			return at, err
+		}
+	}
+}
+
 // promote gives draft a seq and makes it the pointer. When a newer one won instead, beaten is that one.
 func (r *run) promote(ctx context.Context, draft release.Pointer) (file []byte, beaten release.Verified, err error) {
 	var none release.Verified
 	again := 0
 	probed := false
 	for try := range maxAttempts {
-		at, err := r.look(ctx)
+		at, err := r.settled(ctx)
 		if err != nil {
 			return nil, none, err
 		}
@@ -294,6 +325,12 @@ func (r *run) point(ctx context.Context, seq uint64, file []byte, etag string) (
 	if !bytes.Equal(data, file) {
 		return none, nil, errOverwritten
 	}
+	return r.above(ctx, seq)
+}
+
+// above gives the highest verified entry of the history above seq, not Valid when there is none.
+func (r *run) above(ctx context.Context, seq uint64) (v release.Verified, file []byte, err error) {
+	var none release.Verified
 	top, err := r.climb(ctx, seq)
 	// Publishers leave no gaps. What lies far above was put there to be searched for, and nobody would look at it.
 	for try := 0; err == nil && top > seq && try < maxAttempts; top, try = top-1, try+1 {
@@ -310,7 +347,8 @@ func (r *run) point(ctx context.Context, seq uint64, file []byte, etag string) (
 	return none, nil, err
 }
 
-// restore makes the winner the pointer, unless it or a newer one is that already.
+// restore makes the winner the pointer, unless it or a newer one is that already. A store may mind no ETag, and so let this be
+// written over what came meanwhile: whoever wrote the pointer looks for a newer entry afterwards, and puts that there.
 func (r *run) restore(ctx context.Context, winner release.Verified, file []byte) error {
 	key := release.PointerKey(r.Options.Prefix, r.Options.Environment)
 	for try := range maxAttempts {
@@ -322,7 +360,14 @@ func (r *run) restore(ctx context.Context, winner release.Verified, file []byte)
 			return nil
 		}
 		_, err = r.Bucket.Replace(ctx, key, file, etag)
-		if err == nil || !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case err == nil:
+			newer, newerFile, err := r.above(ctx, winner.Pointer().Seq)
+			if err != nil || !newer.Valid() {
+				return err
+			}
+			winner, file = newer, newerFile
+		case !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
 		if err := pause(ctx, try); err != nil {

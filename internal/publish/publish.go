@@ -83,6 +83,7 @@ type run struct {
 	start  time.Time // of the run
 	began  time.Time // of the phase now open
 	loose  bool      // the store was seen to ignore create-only
+	gone   uint64    // the highest seq whose publisher was waited for and did not move the pointer
 
 	compared map[string]string // how commits stand to each other, by both hashes
 }
@@ -244,6 +245,9 @@ func (r *run) superseded(by release.Verified) error {
 	p := by.Pointer()
 	r.result.Outcome = deployment.Superseded
 	r.result.Reason = fmt.Sprintf("seq %d, release %s, is newer", p.Seq, short(p.Release.Hash))
+	if p.Run != nil && p.Run.URL != "" {
+		r.result.Reason += ": " + p.Run.URL
+	}
 	r.result.Seq = 0
 	r.Log.Line(Careful, "superseded: "+r.result.Reason)
 	return nil
