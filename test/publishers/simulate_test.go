@@ -220,7 +220,11 @@ func TestSimulatedPublishers(t *testing.T) {
 					}
 				})
 				if t.Failed() {
-					if testing.Short() { t.Errorf("round %d", round) } else { t.Fatalf("round %d", round) }
+					if testing.Short() {
+						t.Errorf("round %d", round)
+					} else {
+						t.Fatalf("round %d", round)
+					}
 				}
 			}
 			t.Logf("%d rounds of %d: %v", times(25), publishers, count)
@@ -292,7 +296,11 @@ func TestSimulatedMixture(t *testing.T) {
 					r.check(t)
 				})
 				if t.Failed() {
-					if testing.Short() { t.Errorf("round %d", round) } else { t.Fatalf("round %d", round) }
+					if testing.Short() {
+						t.Errorf("round %d", round)
+					} else {
+						t.Fatalf("round %d", round)
+					}
 				}
 			}
 		})
@@ -324,7 +332,11 @@ func TestSimulatedLooseStores(t *testing.T) {
 					}
 				})
 				if t.Failed() {
-					if testing.Short() { t.Errorf("round %d", round) } else { t.Fatalf("round %d", round) }
+					if testing.Short() {
+						t.Errorf("round %d", round)
+					} else {
+						t.Fatalf("round %d", round)
+					}
 				}
 			}
 			t.Logf("%d rounds of %d: %d found themselves overwritten, the longest round took %v", times(20), publishers, overwritten, longest)
