@@ -106,11 +106,11 @@ func (r *run) promote(ctx context.Context, draft release.Pointer) (file []byte, 
 	return nil, none, fmt.Errorf("promote: other publishers were faster %d times: is something writing pointers in a loop?", maxAttempts)
 }
 
-// tellGap says that the pointer is behind the history: what an earlier run left that ended between the two, and what a person
-// leaves who restores an older version. Either way the next seq follows the highest.
+// tellGap says that the pointer is behind the history: what an earlier run left that ended between the two, what another
+// run is about to make good, and what a person leaves who restores an older version. Either way the next seq follows the highest.
 func (r *run) tellGap(at position) {
 	if there, top := at.pointer.Pointer(), at.top.Pointer(); top.Seq > there.Seq {
-		r.Log.Line(Careful, fmt.Sprintf("the history has seq %d, release %s, and the pointer is at seq %d: an earlier run ended before it moved the pointer, or somebody restored an older one",
+		r.Log.Line(Careful, fmt.Sprintf("the history has seq %d, release %s, and the pointer is at seq %d: an earlier run ended before it moved the pointer, another is about to, or somebody restored an older one",
 			top.Seq, short(top.Release.Hash), there.Seq))
 	}
 }

@@ -220,11 +220,7 @@ func TestSimulatedPublishers(t *testing.T) {
 					}
 				})
 				if t.Failed() {
-					if testing.Short() {
-						t.Errorf("round %d", round)
-					} else {
-						t.Fatalf("round %d", round)
-					}
+					t.Fatalf("round %d", round)
 				}
 			}
 			t.Logf("%d rounds of %d: %v", times(25), publishers, count)
@@ -296,11 +292,7 @@ func TestSimulatedMixture(t *testing.T) {
 					r.check(t)
 				})
 				if t.Failed() {
-					if testing.Short() {
-						t.Errorf("round %d", round)
-					} else {
-						t.Fatalf("round %d", round)
-					}
+					t.Fatalf("round %d", round)
 				}
 			}
 		})
@@ -332,11 +324,7 @@ func TestSimulatedLooseStores(t *testing.T) {
 					}
 				})
 				if t.Failed() {
-					if testing.Short() {
-						t.Errorf("round %d", round)
-					} else {
-						t.Fatalf("round %d", round)
-					}
+					t.Fatalf("round %d", round)
 				}
 			}
 			t.Logf("%d rounds of %d: %d found themselves overwritten, the longest round took %v", times(20), publishers, overwritten, longest)

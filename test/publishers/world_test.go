@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,14 +36,14 @@ var programs = sync.OnceValues(func() (dir string, err error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if made {
+	if made.Load() {
 		dir, _ := programs()
 		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)
 }
 
-var made bool // the programs, by one of the tests, which begin one after the other
+var made atomic.Bool // the programs were, or their directory
 
 // world is a real S3 server with one bucket, real programs, and a git repository with a checkout of every commit.
 type world struct {
@@ -64,7 +65,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	made = true
+	made.Store(true)
 	bin, err := programs()
 	must(t, err)
 	w := &world{T: t, bin: bin, s3: parts.S3(t), name: bucketName, start: time.Now(), parents: commits{}, mu: new(sync.Mutex)}
