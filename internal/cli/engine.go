@@ -110,6 +110,9 @@ func (in *inputs) run(ctx context.Context, asJSON, verbose bool) error {
 	}
 	result, err := publish.Run(ctx, parts)
 	if err != nil {
+		if result.Cancelled {
+			fmt.Fprintln(story, result.Reason) // how far it came
+		}
 		return in.explain(err)
 	}
 	if asJSON {

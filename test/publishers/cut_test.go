@@ -259,6 +259,9 @@ func (y *yard) cut(t *testing.T, j job, c cut) {
 	if code == 0 {
 		t.Errorf("got exit code 0 of a run that was cut:\n%s", log)
 	}
+	if c.signal == syscall.SIGTERM && !strings.Contains("\n"+log, "\ncancelled ") {
+		t.Errorf("it was told to end and did not say how far it came:\n%s", log)
+	}
 	// What lies there.
 	const key = "web/production/version.json"
 	file := w.get(key)
