@@ -26,6 +26,7 @@ const (
 	abortTime  = 3 * time.Second // a person who pressed Ctrl-C, and a runner that kills, wait no longer
 	aborts     = 3
 	abortPause = 100 * time.Millisecond
+	abandoned  = 24 * time.Hour // an upload that began so long before another is nobody's any more
 )
 
 func (s *store) Upload(ctx context.Context, key string, r io.ReaderAt, size int64, contentType string, progress func(int64)) error {
@@ -66,6 +67,7 @@ func (s *store) multipart(ctx context.Context, key string, r io.ReaderAt, size i
 		defer cancel()
 		s.abort(ctx, key, begun.UploadId)
 	}()
+	s.sweep(ctx, key, aws.ToString(begun.UploadId))
 	parts, err := s.parts(ctx, key, begun.UploadId, r, size, progress)
 	if err != nil {
 		return s.fault(ctx, op, key, err)
@@ -109,6 +111,33 @@ func (s *store) abort(ctx context.Context, key string, id *string) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// sweep aborts what uploads in the folder of key have left that were killed, and could not do it themselves: those that began
+// long before ours, by the store's own clock. Not every publisher may list uploads, and nothing rests on it.
+func (s *store) sweep(ctx context.Context, key, ours string) {
+	ctx, cancel := context.WithTimeout(ctx, abortTime)
+	defer cancel()
+	folder := key[:strings.LastIndex(key, "/")+1]
+	list, err := s.client.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &s.loc.name, Prefix: &folder})
+	if err != nil {
+		s.log.Debug("uploads that were given up are left alone", "bucket", s.loc.name, "error", s.fault(ctx, "list uploads", folder, err))
+		return
+	}
+	var began time.Time // of ours
+	for _, u := range list.Uploads {
+		if aws.ToString(u.UploadId) == ours {
+			began = aws.ToTime(u.Initiated)
+		}
+	}
+	for _, u := range list.Uploads {
+		at := aws.ToTime(u.Initiated)
+		if began.IsZero() || at.IsZero() || began.Sub(at) < abandoned || !strings.HasPrefix(aws.ToString(u.Key), folder) {
+			continue
+		}
+		s.log.Info("aborting an upload that was given up", "bucket", s.loc.name, "key", aws.ToString(u.Key), "began", at)
+		s.abort(ctx, aws.ToString(u.Key), u.UploadId)
 	}
 }
 
