@@ -85,6 +85,7 @@ func (mute) Debug(string)                       {}
 type field struct {
 	*testing.T
 	store *store
+	dice  *rand.Rand // of what the parties do; the store has its own
 	tree  commits
 	key   release.PrivateKey
 	trust release.Trust
@@ -95,9 +96,9 @@ type field struct {
 	ops []op
 }
 
-func newField(t *testing.T, s *store, tree commits) *field {
+func newField(t *testing.T, s *store, dice *rand.Rand, tree commits) *field {
 	t.Helper()
-	f := &field{T: t, store: s, tree: tree, start: time.Now(), dir: t.TempDir()}
+	f := &field{T: t, store: s, dice: dice, tree: tree, start: time.Now(), dir: t.TempDir()}
 	f.key, f.trust = newKey(t)
 	return f
 }
@@ -181,11 +182,10 @@ func (f *field) pointer() release.Pointer {
 
 // deploys are 16 commits deployed at once.
 func (f *field) deploys() {
-	dice := f.store.dice
-	order := dice.Perm(publishers)
+	order := f.dice.Perm(publishers)
 	var all sync.WaitGroup
 	for i, n := range order {
-		late := time.Duration(dice.Int64N(int64(2 * f.store.latency)))
+		late := time.Duration(f.dice.Int64N(int64(2 * f.store.latency)))
 		all.Go(func() {
 			time.Sleep(late)
 			f.run(i, "deploy", commit(n))
@@ -204,7 +204,7 @@ func TestSimulatedPublishers(t *testing.T) {
 			for round := range times(25) {
 				synctest.Test(t, func(t *testing.T) {
 					dice := newDice(round)
-					f := newField(t, newStore(k, time.Duration(1+dice.IntN(400))*time.Millisecond, dice), grow(dice, publishers, []int{0, 2, 5}[round%3]))
+					f := newField(t, newStore(k, time.Duration(1+dice.IntN(400))*time.Millisecond, dice.Uint64()), dice, grow(dice, publishers, []int{0, 2, 5}[round%3]))
 					lower := f.watch()
 					f.deploys()
 					r := f.record()
@@ -260,7 +260,7 @@ func TestSimulatedMixture(t *testing.T) {
 			for round := range times(20) {
 				synctest.Test(t, func(t *testing.T) {
 					dice := newDice(round)
-					f := newField(t, newStore(k, time.Duration(1+dice.IntN(400))*time.Millisecond, dice), grow(dice, 3+publishers, 3))
+					f := newField(t, newStore(k, time.Duration(1+dice.IntN(400))*time.Millisecond, dice.Uint64()), dice, grow(dice, 3+publishers, 3))
 					for i := range 3 {
 						f.run(i, "deploy", commit(i))
 					}
@@ -309,7 +309,7 @@ func TestSimulatedLooseStores(t *testing.T) {
 			for round := range times(20) {
 				synctest.Test(t, func(t *testing.T) {
 					dice := newDice(round)
-					f := newField(t, newStore(k, time.Duration(1+dice.IntN(200))*time.Millisecond, dice), grow(dice, publishers, 3))
+					f := newField(t, newStore(k, time.Duration(1+dice.IntN(200))*time.Millisecond, dice.Uint64()), dice, grow(dice, publishers, 3))
 					f.deploys()
 					r := f.record()
 					r.quick = false

@@ -49,8 +49,8 @@ type store struct {
 	writes  int
 }
 
-func newStore(k kind, latency time.Duration, dice *rand.Rand) *store {
-	return &store{kind: k, latency: latency, dice: dice, objects: map[string]object{}}
+func newStore(k kind, latency time.Duration, seed uint64) *store {
+	return &store{kind: k, latency: latency, dice: rand.New(rand.NewPCG(seed, 0)), objects: map[string]object{}}
 }
 
 // travel is one way of a request. Some are far slower than others.
