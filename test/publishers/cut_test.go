@@ -151,6 +151,7 @@ func (y *yard) requests(j job) (n, from, to int) {
 
 // Every job is cut at every request. Whoever looks finds the state before or the state after, and the next run says which.
 func TestCutAtEveryRequest(t *testing.T) {
+	t.Parallel()
 	y := &yard{world: newWorld(t)}
 	y.checkouts(-1, 0, 1, 2)
 	var cuts []cut

@@ -14,6 +14,7 @@ import (
 // An old commit's job that comes late sends not one request that writes, and the bucket stays as it is, byte for byte and version for
 // version.
 func TestOldCommitsLateJob(t *testing.T) {
+	t.Parallel()
 	y := &yard{world: newWorld(t)}
 	y.checkouts(-1, 0, 1, 2, 0)
 	var mu sync.Mutex

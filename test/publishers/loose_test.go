@@ -42,6 +42,7 @@ func writes(r *http.Request, key string) bool {
 // Two publishers take one seq, because the store lets them. One of them finds out, says so and takes another; both say that
 // only one run at a time is safe.
 func TestStoreThatIgnoresCreateOnly(t *testing.T) {
+	t.Parallel()
 	for _, minds := range []kind{{match: true}, {}} {
 		t.Run(minds.String(), func(t *testing.T) {
 			t.Parallel()
@@ -88,6 +89,7 @@ func TestStoreThatIgnoresCreateOnly(t *testing.T) {
 // A slow publisher moves the pointer after a newer one has, because the store lets it: it finds the newer entry, puts that
 // back and ends superseded. When it dies in between, the next run says what it found.
 func TestStoreThatIgnoresIfMatch(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.checkouts(-1, 0, 0, 1)
 	for _, tt := range []struct {

@@ -18,6 +18,7 @@ var sixteen = []int{-1, 0, 1, 2, 3, 4, 5, 3, 7, 6, 9, 10, 9, 12, 11, 14, 14, 16,
 
 // Publishers are 16 processes at once, on an S3 server with conditions.
 func TestSixteenPublishersAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.checkouts(sixteen...)
 	count := map[deployment.Outcome]int{}
@@ -44,6 +45,7 @@ func TestSixteenPublishersAtOnce(t *testing.T) {
 // The same through a network with latency, with promote, rollback and a person's restore among the deployments; in every other
 // round without the person, whose word may put an older commit before a newer.
 func TestSixteenPublishersMixed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.checkouts(sixteen...)
 	g := newGate(t, w.s3, func(g *gate) { g.jitter = 150 * time.Millisecond })
