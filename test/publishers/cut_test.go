@@ -49,7 +49,6 @@ type job struct {
 // yard is where publishers are cut.
 type yard struct {
 	*world
-	states map[string]map[string][]byte
 	count  atomic.Int32 // of buckets
 	moved  atomic.Int32 // cuts that left the pointer moved
 	gaps   atomic.Int32 // cuts that left it behind the history
