@@ -63,6 +63,27 @@ func TestFinisherLooksForANewerEntry(t *testing.T) {
 	s.linear()
 }
 
+// Two that took one seq on a store without conditions: whose pointer it is then, the history decides, and not who is last.
+func TestTwoWithOneSeqAskTheHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.bucket.noCreate = true
+		s.bucket.onReplaced = func(b *memory, key string, _ []byte) {
+			b.onReplaced = nil
+			file := s.pointerFile(1, "", commit(7))
+			b.place(release.HistoryKey("web", "production", 1), file)
+			b.place(key, file)
+		}
+		if r := s.must(commit(1)); r.Seq != 2 || r.Took != 2*settle {
+			t.Errorf("got seq %d after %v, want 2 after %v", r.Seq, r.Took, 2*settle)
+		}
+		if want := "another publisher took seq 1 at the same moment and the store let it"; strings.Count(s.log.text(), want) != 1 {
+			t.Errorf("want once %q:\n%s", want, s.log.text())
+		}
+		s.linear()
+	})
+}
+
 func TestSupersededNamesTheRun(t *testing.T) {
 	s := newSite(t)
 	s.order = []string{commit(1), commit(2)}
