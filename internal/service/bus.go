@@ -16,6 +16,10 @@ import (
 // systemd re-executes itself or the bus restarts.
 const jobLook = time.Second
 
+// answerTime is how long systemd may take to answer one call. The bus, polkit and systemd itself can be stuck, and nobody
+// must wait for them for ever.
+const answerTime = 10 * time.Second
+
 // bus is a connection to systemd that is made when needed.
 type bus struct {
 	dial func(context.Context) (*systemd.Conn, error)
@@ -77,14 +81,26 @@ func (b *bus) dropLocked() {
 	b.conn, b.close = nil, nil
 }
 
-// call runs f on a connection. When the connection breaks it is dropped, and again says whether f may run once more.
-func (b *bus) call(ctx context.Context, again bool, f func(*systemd.Conn) error) error {
+// call runs f on a connection, with a context that bounds it. When the connection breaks, or nothing comes, it is dropped,
+// and again says whether f may run once more after a break.
+func (b *bus) call(ctx context.Context, again bool, f func(context.Context, *systemd.Conn) error) error {
+	limited, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	err := b.try(limited, again, f)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		b.drop(nil)
+		err = fmt.Errorf("no answer within %v: systemd, the message bus or polkit is stuck: %w", answerTime, limited.Err())
+	}
+	return err
+}
+
+func (b *bus) try(ctx context.Context, again bool, f func(context.Context, *systemd.Conn) error) error {
 	for {
 		conn, err := b.connect(ctx)
 		if err != nil {
 			return err
 		}
-		err = f(conn)
+		err = f(ctx, conn)
 		var answer dbus.Error
 		if err == nil || errors.As(err, &answer) && answer.Name != "org.freedesktop.DBus.Error.Disconnected" || ctx.Err() != nil {
 			return err
@@ -99,7 +115,7 @@ func (b *bus) call(ctx context.Context, again bool, f func(*systemd.Conn) error)
 
 // properties returns all properties of a unit, loading it if need be.
 func (b *bus) properties(ctx context.Context, unit string) (props map[string]any, err error) {
-	err = b.call(ctx, true, func(c *systemd.Conn) error {
+	err = b.call(ctx, true, func(ctx context.Context, c *systemd.Conn) error {
 		props, err = c.GetAllPropertiesContext(ctx, unit)
 		return err
 	})
@@ -108,14 +124,14 @@ func (b *bus) properties(ctx context.Context, unit string) (props map[string]any
 
 // resetFailed clears the failed state, the restart count and the start limit of a unit.
 func (b *bus) resetFailed(ctx context.Context, unit string) error {
-	return b.call(ctx, true, func(c *systemd.Conn) error { return c.ResetFailedUnitContext(ctx, unit) })
+	return b.call(ctx, true, func(ctx context.Context, c *systemd.Conn) error { return c.ResetFailedUnitContext(ctx, unit) })
 }
 
 // job enqueues the restart or stop of a unit, replacing a job that contradicts it, and waits for its result: done,
 // failed, timeout, canceled, dependency or skipped.
 func (b *bus) job(ctx context.Context, unit, verb string) (string, error) {
 	results := make(chan string, 1) // buffered: nobody may be left to read it
-	err := b.call(ctx, false, func(c *systemd.Conn) (err error) {
+	err := b.call(ctx, false, func(ctx context.Context, c *systemd.Conn) (err error) {
 		if verb == "stop" {
 			_, err = c.StopUnitContext(ctx, unit, "replace", results)
 		} else {
@@ -124,7 +140,7 @@ func (b *bus) job(ctx context.Context, unit, verb string) (string, error) {
 		return err
 	})
 	if err != nil {
-		return "", err
+		return "", notQueued(err)
 	}
 	look := time.NewTicker(jobLook)
 	defer look.Stop()

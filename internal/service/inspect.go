@@ -59,7 +59,7 @@ func Inspect(ctx context.Context, unit string) (Description, error) {
 		return Description{}, fmt.Errorf("inspect %s: %w", unit, err)
 	}
 	// It is not among all properties, since it is not to be used any more; it still works.
-	err = b.call(ctx, true, func(c *systemd.Conn) error {
+	err = b.call(ctx, true, func(ctx context.Context, c *systemd.Conn) error {
 		old, err := c.GetServicePropertyContext(ctx, unit, "PermissionsStartOnly")
 		if err == nil {
 			props["PermissionsStartOnly"] = old.Value.Value()

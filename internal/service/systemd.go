@@ -85,7 +85,7 @@ func (s *Systemd) Restart(ctx context.Context) error { return s.restart(ctx, "re
 func (s *Systemd) restart(ctx context.Context, op string) error {
 	old, err := s.State(ctx)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", op, s.unit, err)
+		return fmt.Errorf("%s %s: %w", op, s.unit, &refusal{err: err, untouched: true})
 	}
 	s.mu.Lock()
 	s.old, s.when = old, time.Now()
@@ -94,7 +94,7 @@ func (s *Systemd) restart(ctx context.Context, op string) error {
 	switch err := s.bus.resetFailed(ctx, s.unit); {
 	case err == nil, errorName(err) == "org.freedesktop.systemd1.NoSuchUnit":
 	default:
-		return fmt.Errorf("%s %s: %w", op, s.unit, s.explain("reset-failed", err))
+		return fmt.Errorf("%s %s: %w", op, s.unit, &refusal{err: s.explain("reset-failed", err), untouched: true})
 	}
 	result, err := s.bus.job(ctx, s.unit, "restart")
 	return s.outcome(ctx, op, "restart", result, err)
@@ -111,8 +111,9 @@ func (s *Systemd) Stop(ctx context.Context) error {
 
 // outcome turns the end of a job into an error that says what became of the unit.
 func (s *Systemd) outcome(ctx context.Context, op, verb, result string, err error) error {
-	if err != nil && ctx.Err() == nil {
-		return fmt.Errorf("%s %s: %w", op, s.unit, s.explain(verb, err))
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return fmt.Errorf("%s %s: %w", op, s.unit, &refusal{err: s.explain(verb, refused.err), untouched: refused.untouched})
 	}
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
 	defer cancel()
@@ -139,7 +140,7 @@ func (s *Systemd) explain(verb string, err error) error {
 	case "org.freedesktop.systemd1.NoSuchUnit":
 		return fmt.Errorf("no such unit: %w", fs.ErrNotExist)
 	case "org.freedesktop.systemd1.UnitMasked":
-		return fmt.Errorf("the unit is masked: run systemctl unmask %s", s.unit)
+		return fmt.Errorf("%w: run systemctl unmask %s", errMasked, s.unit)
 	}
 	return err
 }
