@@ -59,7 +59,7 @@ func (e *Engine) finish(ctx context.Context) (deployment.Outcome, error) {
 		default:
 			var hook *hookError
 			a.Refused = errors.Is(err, release.ErrVerify)
-			a.Guilty = errors.As(err, &hook) || a.Refused
+			a.Guilty = errors.As(err, &hook) && !harmless(hook.err) || a.Refused
 			return e.end(a, deployment.Failed, err.Error())
 		}
 	}
@@ -84,6 +84,9 @@ func (e *Engine) activate(ctx context.Context, a *attempt) error {
 	e.step(a, deployment.Activate, deployment.Started, a.To)
 	before, err := e.makeLive(ctx, a.To)
 	if err != nil {
+		var r *restartError
+		a.Untouched = a.Interruptions == 0 && (!errors.As(err, &r) || impossible(err))
+		a.Invocation = before.Invocation
 		return e.fails(ctx, a, deployment.Activate, err)
 	}
 	e.stepTook(a, deployment.Activate, time.Since(begun))
@@ -106,18 +109,30 @@ func (e *Engine) makeLive(ctx context.Context, name string) (deployment.UnitStat
 	if err != nil {
 		return before, err
 	}
-	if err := e.Tree.Switch(name); err != nil {
+	if err := e.point(name); err != nil {
 		return before, err
+	}
+	return before, e.restart(ctx)
+}
+
+// point makes current lead to the release.
+func (e *Engine) point(name string) error {
+	if err := e.Tree.Switch(name); err != nil {
+		return err
 	}
 	e.mu.Lock()
 	e.state.Live = name // written with the next step; until then the attempt itself says it
 	e.mu.Unlock()
-	restart, cancel := context.WithTimeout(ctx, e.RestartWithin)
+	return nil
+}
+
+func (e *Engine) restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, e.RestartWithin)
 	defer cancel()
-	if err := e.Service.Restart(restart); err != nil {
-		return before, &restartError{err}
+	if err := e.Service.Restart(ctx); err != nil {
+		return &restartError{err}
 	}
-	return before, nil
+	return nil
 }
 
 // fault is an error of the health gate or of a restart that may say something about the release. Any other error says only
@@ -127,13 +142,13 @@ type fault interface {
 	ReleaseFault() bool
 }
 
-// restartError is a restart that did not work, which is the release's fault unless the agent may not restart the unit or
-// there is none.
+// restartError is a restart that did not work, which is the release's fault unless the agent may not restart the unit, there
+// is none, or the service manager did not take it on.
 type restartError struct{ err error }
 
 func (r *restartError) Error() string      { return r.err.Error() }
 func (r *restartError) Unwrap() error      { return r.err }
-func (r *restartError) ReleaseFault() bool { return !impossible(r.err) }
+func (r *restartError) ReleaseFault() bool { return !harmless(r.err) }
 
 // guilty reports errors that are held against the release.
 func guilty(err error) bool {
@@ -141,9 +156,17 @@ func guilty(err error) bool {
 	return errors.As(err, &f) && f.ReleaseFault()
 }
 
-// impossible reports errors of a restart that say nothing about the release.
+// impossible reports errors of a restart after which the unit is as it was: it may not be restarted, there is none, it is
+// masked, the service manager was not to be reached.
 func impossible(err error) bool {
-	return errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)
+	var r interface{ Untouched() bool }
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) || errors.As(err, &r) && r.Untouched()
+}
+
+// harmless reports errors of a restart that say nothing about the release.
+func harmless(err error) bool {
+	var f fault
+	return impossible(err) || errors.As(err, &f) && !f.ReleaseFault()
 }
 
 // fails notes why the release is to be undone, with the unit's last lines, unless it is only ctx that ended. Only a failed

@@ -75,18 +75,22 @@ type tree struct {
 
 // attempt is the deployment under way.
 type attempt struct {
-	ID            string             `json:"id"`
-	Number        uint64             `json:"number"`
-	Digest        string             `json:"digest,omitempty"` // payload that asked for it; empty for a command on this server
-	Plain         bool               `json:"plain,omitempty"`
-	Pointer       release.Pointer    `json:"pointer"`
-	From          string             `json:"from,omitempty"` // directory that was live before
-	To            string             `json:"to,omitempty"`   // directory to make live, once it is known
-	Made          bool               `json:"made,omitempty"` // To was made by this attempt, so undoing deletes it
-	Phase         deployment.Step    `json:"phase"`
-	Failure       string             `json:"failure,omitempty"`   // why the release is being undone
-	Blameless     bool               `json:"blameless,omitempty"` // the failure says nothing about the release
-	Guilty        bool               `json:"guilty,omitempty"`    // the release itself failed: it is not tried again by itself
+	ID        string          `json:"id"`
+	Number    uint64          `json:"number"`
+	Digest    string          `json:"digest,omitempty"` // payload that asked for it; empty for a command on this server
+	Plain     bool            `json:"plain,omitempty"`
+	Pointer   release.Pointer `json:"pointer"`
+	From      string          `json:"from,omitempty"` // directory that was live before
+	To        string          `json:"to,omitempty"`   // directory to make live, once it is known
+	Made      bool            `json:"made,omitempty"` // To was made by this attempt, so undoing deletes it
+	Phase     deployment.Step `json:"phase"`
+	Failure   string          `json:"failure,omitempty"`   // why the release is being undone
+	Blameless bool            `json:"blameless,omitempty"` // the failure says nothing about the release
+	// Untouched says that the unit was not restarted for this release; Invocation is what it ran then, empty where that was
+	// not to be seen.
+	Untouched     bool               `json:"untouched,omitempty"`
+	Invocation    string             `json:"invocation,omitempty"`
+	Guilty        bool               `json:"guilty,omitempty"` // the release itself failed: it is not tried again by itself
 	Log           []string           `json:"log,omitempty"`
 	Interruptions int                `json:"interruptions,omitempty"`
 	Started       time.Time          `json:"started"`

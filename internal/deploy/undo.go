@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,6 +15,9 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 	if a.From == "" || !e.Tree.Has(a.From) {
 		return e.rollBackToNothing(ctx, a)
 	}
+	if e.runsOn(ctx, a) {
+		return e.leaveRunning(ctx, a)
+	}
 	begun := time.Now()
 	from, _ := e.state.treeNamed(a.From)
 	back := "back to " + a.From
@@ -24,9 +28,17 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 	}
 	e.step(a, deployment.RollBack, deployment.Started, back)
 	var before deployment.UnitState
-	err := again(ctx, func() (err error) {
-		before, err = e.makeLive(ctx, a.From)
-		return err
+	err := again(ctx, func() error {
+		var unseen error
+		before, unseen = e.Service.State(ctx)
+		// Whoever starts the unit next, it is the old release that is started; no bus is needed for that.
+		if err := e.point(a.From); err != nil {
+			return err
+		}
+		if unseen != nil {
+			return outOfReach{unseen}
+		}
+		return e.restart(ctx)
 	})
 	if err == nil {
 		report := func(s string) { e.step(a, deployment.RollBack, deployment.Progress, s) }
@@ -35,9 +47,6 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 	if err != nil {
 		lines, _ := e.Service.Log(ctx, logLines)
 		e.emit(a, deployment.Event{Step: deployment.RollBack, State: deployment.StepFail, Message: err.Error(), Log: lines})
-		if a.Blameless && impossible(err) { // the unit could be restarted neither way, so what runs is what ran
-			return e.end(a, deployment.Failed, a.Failure)
-		}
 		if guilty(err) {
 			if cerr := e.change(func(l *ledger) { l.unwell(a.From) }); cerr != nil {
 				e.Log.Error("write state", "app", e.Key, "error", cerr)
@@ -55,25 +64,67 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 	return e.end(a, deployment.RolledBack, a.Failure)
 }
 
+// runsOn reports whether the unit still runs what it ran before the deployment: nobody has restarted it since.
+func (e *Engine) runsOn(ctx context.Context, a *attempt) bool {
+	if !a.Untouched {
+		return false
+	}
+	now, err := e.Service.State(ctx)
+	return err != nil || a.Invocation == "" || now.Invocation == a.Invocation
+}
+
+// leaveRunning ends a deployment whose release the unit was never restarted for: only current has to lead back.
+func (e *Engine) leaveRunning(ctx context.Context, a *attempt) (deployment.Outcome, error) {
+	e.step(a, deployment.RollBack, deployment.Started, "back to "+a.From+", which was not restarted and runs on")
+	if err := again(ctx, func() error { return e.point(a.From) }); err != nil {
+		e.step(a, deployment.RollBack, deployment.StepFail, err.Error())
+		return e.end(a, deployment.Broken, fmt.Sprintf("%s; the previous release runs on, but: %v", a.Failure, err))
+	}
+	e.step(a, deployment.RollBack, deployment.Done, "")
+	if a.Made {
+		e.discardTree(a)
+	}
+	return e.end(a, deployment.Failed, a.Failure)
+}
+
 const (
 	undoTries = 3
 	undoPause = 200 * time.Millisecond
+	undoMost  = 2 * time.Second // between two tries
+	undoFor   = time.Minute     // that a service manager may be out of reach
 )
 
 // again does what puts the old state back up to three times, unless the release itself says no: one that failed is not
-// left live for a disk or a bus that stumbled once.
+// left live for a disk or a bus that stumbled once. A service manager that cannot be reached is waited for.
 func again(ctx context.Context, do func() error) error {
+	begun, pause := time.Now(), undoPause
 	for try := 1; ; try++ {
 		err := do()
-		if err == nil || try == undoTries || guilty(err) || impossible(err) {
+		away := away(err) && time.Since(begun) < undoFor
+		if err == nil || guilty(err) || !away && (try >= undoTries || impossible(err)) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(undoPause):
+		case <-time.After(pause):
 		}
+		pause = min(2*pause, undoMost)
 	}
+}
+
+// outOfReach is a service manager that does not say what the unit is doing.
+type outOfReach struct{ error }
+
+func (o outOfReach) Unwrap() error { return o.error }
+
+// Away is true.
+func (outOfReach) Away() bool { return true }
+
+// away reports errors of a service manager that was not to be reached.
+func away(err error) bool {
+	var a interface{ Away() bool }
+	return errors.As(err, &a) && a.Away()
 }
 
 // rollBackToNothing undoes a first release: the unit is stopped and nothing is live, as before.
