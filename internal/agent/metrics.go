@@ -137,10 +137,7 @@ func (a *Agent) metrics(w http.ResponseWriter, r *http.Request) {
 // app. What other servers have is told apart by the scraper's own label.
 func (a *Agent) expose(ctx context.Context, text *exposition.Text) {
 	apps := a.apps
-	all := make([]reading, len(apps))
-	for i, one := range apps {
-		all[i] = a.counts.read(ctx, one)
-	}
+	all := ask(apps, func(one *app) reading { return a.counts.read(ctx, one) })
 	text.Family("towline_build_info", exposition.KindGauge, "The version of the agent.").Sample(1, "version", release.Version)
 	// Beside the process's own start time, which a collector of text files may have for itself.
 	text.Family("towline_start_time_seconds", exposition.KindGauge, "When the agent was started, in Unix time.").Sample(float64(a.started.Unix()))

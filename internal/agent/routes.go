@@ -65,13 +65,8 @@ func (a *Agent) private() http.Handler {
 	mux.HandleFunc("GET /v1/agent", a.itself)
 	mux.HandleFunc("GET /events", a.live())
 	mux.HandleFunc("GET /v1/apps", func(w http.ResponseWriter, r *http.Request) {
-		overview := deployment.Overview{Apps: make([]deployment.Receipt, len(a.apps))}
-		var looks sync.WaitGroup // one that hangs must not make the others late
-		for i, one := range a.apps {
-			looks.Go(func() { overview.Apps[i] = one.summary(r.Context()) })
-		}
-		looks.Wait()
-		answer(w, http.StatusOK, overview)
+		apps := ask(a.apps, func(one *app) deployment.Receipt { return one.summary(r.Context()) })
+		answer(w, http.StatusOK, deployment.Overview{Apps: apps})
 	})
 	mux.HandleFunc("GET /v1/apps/{app}", func(w http.ResponseWriter, r *http.Request) {
 		one, err := a.find(r.PathValue("app"))
@@ -109,12 +104,24 @@ func noBrowser(h http.Handler) http.Handler {
 
 // ready counts the apps that could be deployed now.
 func (a *Agent) ready(ctx context.Context) (ready, all int) {
-	for _, one := range a.apps {
-		if one.ready(ctx) == nil {
+	for _, err := range ask(a.apps, func(one *app) error { return one.ready(ctx) }) {
+		if err == nil {
 			ready++
 		}
 	}
 	return ready, len(a.apps)
+}
+
+// ask asks all apps at the same time, since each of them may have to wait for a service manager that does not answer, and
+// returns what they say, in their order.
+func ask[T any](apps []*app, question func(*app) T) []T {
+	said := make([]T, len(apps))
+	var asked sync.WaitGroup
+	for i, one := range apps {
+		asked.Go(func() { said[i] = question(one) })
+	}
+	asked.Wait()
+	return said
 }
 
 // timed gives every answer a deadline; streams set their own, line by line, and commands may take as long as they need.
@@ -140,9 +147,7 @@ func timed(h http.Handler, patience time.Duration) http.Handler {
 // page answers with the status page.
 func (a *Agent) page(w http.ResponseWriter, r *http.Request) {
 	s := a.server()
-	for _, one := range a.apps {
-		s.Apps = append(s.Apps, one.look(r.Context()))
-	}
+	s.Apps = ask(a.apps, func(one *app) page.App { return one.look(r.Context()) })
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", page.Policy())
