@@ -130,7 +130,13 @@ func away(err error) bool {
 // rollBackToNothing undoes a first release: the unit is stopped and nothing is live, as before.
 func (e *Engine) rollBackToNothing(ctx context.Context, a *attempt) (deployment.Outcome, error) {
 	e.step(a, deployment.RollBack, deployment.Started, "there is no previous release; stopping")
-	err := e.Service.Stop(ctx)
+	var err error
+	stopped := "stopped"
+	if e.runsOn(ctx, a) {
+		stopped = "it was never started"
+	} else {
+		err = e.Service.Stop(ctx)
+	}
 	cerr := again(ctx, e.Tree.Clear)
 	if cerr == nil {
 		e.mu.Lock()
@@ -147,7 +153,7 @@ func (e *Engine) rollBackToNothing(ctx context.Context, a *attempt) (deployment.
 		}
 		return e.end(a, deployment.Broken, fmt.Sprintf("%s; and stopping it: %v", a.Failure, err))
 	}
-	e.step(a, deployment.RollBack, deployment.Done, "stopped")
+	e.step(a, deployment.RollBack, deployment.Done, stopped)
 	if a.Made {
 		e.discardTree(a)
 	}
