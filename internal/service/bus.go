@@ -81,15 +81,14 @@ func (b *bus) dropLocked() {
 	b.conn, b.close = nil, nil
 }
 
-// call runs f on a connection, with a context that bounds it. When the connection breaks, or nothing comes, it is dropped,
-// and again says whether f may run once more after a break.
+// call runs f on a connection, with a context that bounds it. When the connection breaks it is dropped, and again says
+// whether f may run once more. Where nothing comes the connection stays: others may have more patience.
 func (b *bus) call(ctx context.Context, again bool, f func(context.Context, *systemd.Conn) error) error {
-	limited, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	err := b.try(limited, again, f)
-	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		b.drop(nil)
-		err = fmt.Errorf("no answer within %v: systemd, the message bus or polkit is stuck: %w", answerTime, limited.Err())
+	err := b.try(ctx, again, f)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("no answer in time: systemd, the message bus or polkit is stuck: %w", ctx.Err())
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package zoo
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/towline/towline/internal/deployment"
@@ -121,11 +122,11 @@ func (a animal) files(port string) map[string]string {
 
 // config is the animal's entry in agent.yaml.
 func (a animal) config(port string) string {
-	health := "within: 6s, stable: 2s"
-	switch {
-	case a.mute:
-		health = "within: 6s, " + a.health
-	case a.health != "":
+	health := "within: 6s"
+	if !strings.Contains(a.health, "stable:") {
+		health += ", stable: 2s"
+	}
+	if a.health != "" {
 		health += ", " + a.health
 	}
 	if !a.mute {
