@@ -25,13 +25,16 @@ const (
 // first Restart, the last n lines of the unit. When the journal cannot be read, the one line says so and what would
 // help.
 func (s *Systemd) Log(ctx context.Context, n int) ([]string, error) {
-	st, err := s.State(ctx)
-	if err != nil {
+	look, cancel := context.WithTimeout(ctx, afterwards)
+	defer cancel()
+	// The journal is read without the bus. A unit that is not to be seen is taken for one that has ended.
+	st, err := s.State(look)
+	if ctx.Err() != nil {
 		return nil, err
 	}
 	// journalctl's own --unit takes only what process 1 says of a unit. Of a program that cannot be started a process
 	// speaks that root forked for it, and which is often gone before journald has asked to which unit it belonged.
-	return s.journal(ctx, n, st.Active != "active",
+	return s.journal(ctx, n, err != nil || st.Active != "active",
 		"_SYSTEMD_UNIT="+s.unit, "+", "UNIT="+s.unit, "_UID=0", "+", "OBJECT_SYSTEMD_UNIT="+s.unit, "_UID=0", "+", "COREDUMP_UNIT="+s.unit, "_UID=0")
 }
 

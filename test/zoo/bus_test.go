@@ -13,10 +13,10 @@ import (
 var passengers = []animal{
 	{name: "restart", first: good, second: "exec beast -after 2s"},
 	{name: "job", unit: "Type=notify", first: good, second: "exec beast -after 2s"},
-	{name: "frozen", first: good, second: good},
-	{name: "fallback", first: good, second: good},
-	{name: "blind", first: good, second: "exec beast -after 3s"},
-	{name: "denial", first: good, second: good, meanwhile: "systemctl kill --signal=STOP polkit.service"},
+	{name: "frozen", health: "stable: 500ms", first: good, second: good},
+	{name: "fallback", health: "stable: 500ms", first: good, second: good},
+	{name: "blind", health: "stable: 500ms", first: good, second: "exec beast -after 3s"},
+	{name: "denial", health: "stable: 500ms", first: good, second: good, meanwhile: "systemctl kill --signal=STOP polkit.service"},
 }
 
 // stuck is what the agent says when its question is not answered.
