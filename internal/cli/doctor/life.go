@@ -71,6 +71,9 @@ func unitFix(unit, text string) string {
 	if strings.Contains(text, "write /etc/systemd/system/") {
 		return "sudoedit /etc/systemd/system/" + unit + " && sudo systemctl daemon-reload"
 	}
+	if strings.Contains(text, "has no health check") {
+		return "sudoedit /etc/towline/agent.yaml"
+	}
 	return "sudo systemctl edit " + unit
 }
 
