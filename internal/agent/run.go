@@ -258,6 +258,8 @@ func hint(err error) string {
 		return "write credentials: into the configuration, or give the service AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 	case errors.Is(err, bucket.ErrUnreachable):
 		return "check the endpoint's address and that this server reaches it"
+	case errors.Is(err, bucket.ErrClock):
+		return "set the clock of this server; timedatectl shows it, and whether something keeps it"
 	case errors.As(err, &path) && errors.Is(err, fs.ErrPermission):
 		return "give it to the user that towline-agent runs as"
 	case errors.Is(err, fs.ErrPermission):

@@ -45,6 +45,9 @@ var (
 	// ErrRole says that STS knows the role not, or does not give it to whoever holds this OIDC token. It is an
 	// fs.ErrPermission.
 	ErrRole = fmt.Errorf("role refused: %w", fs.ErrPermission)
+	// ErrClock says that the store takes this machine's clock for wrong, and refuses every request. It is an
+	// fs.ErrPermission.
+	ErrClock = fmt.Errorf("the clocks differ: %w", fs.ErrPermission)
 )
 
 // Info describes one object.

@@ -81,7 +81,7 @@ func TestRefusals(t *testing.T) {
 		kind       error
 	}{
 		{403, "AccessDenied", "get object k in bucket app-bucket: access denied", fs.ErrPermission},
-		{403, "RequestTimeTooSkewed", "access denied: RequestTimeTooSkewed: why", fs.ErrPermission},
+		{403, "RequestTimeTooSkewed", "access denied: the clock of this machine and the store's differ: RequestTimeTooSkewed: why", ErrClock},
 		{400, "ExpiredToken", "access denied: ExpiredToken: why", fs.ErrPermission},
 		{404, "XAdminUserNotFound", "access denied: XAdminUserNotFound: why", fs.ErrPermission}, // versitygw without users
 		{404, "NoSuchKey", "get object k in bucket app-bucket: no such object", fs.ErrNotExist},

@@ -104,6 +104,8 @@ func (s *store) refusal(resp *http.Response, err error) (string, error) {
 		return fmt.Sprintf("the bucket is in region %s, not %s", region, s.loc.region), ErrNoBucket
 	case status < 400:
 		return fmt.Sprintf("%s redirects to %q: redirects are not followed", s.loc.where(), resp.Header.Get("Location")), ErrUnreachable
+	case code == "RequestTimeTooSkewed": // the SDK has corrected its dates by the store's Date by now, if there was one
+		return "access denied: the clock of this machine and the store's differ: " + apiText(api), ErrClock
 	case code == "XAdminUserNotFound": // versitygw's word, with 404, for an unknown access key where it has one user
 		return "access denied: " + apiText(api), fs.ErrPermission
 	case status == http.StatusNotFound && code == "NoSuchVersion":

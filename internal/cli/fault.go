@@ -150,6 +150,8 @@ func likelyFix(err error) string {
 		return "check the endpoint's address and that this machine reaches it"
 	case errors.Is(err, bucket.ErrRole):
 		return "the role's trust policy must match what the job's token says; both are shown above"
+	case errors.Is(err, bucket.ErrClock):
+		return "set the clock of this machine; timedatectl shows it"
 	case errors.Is(err, fs.ErrPermission):
 		return "check that these credentials may read and write in this bucket"
 	}

@@ -160,7 +160,7 @@ func (r *Receipts) flush(ctx context.Context, written *string, fresh bool) error
 		return err
 	}
 	if err := r.Bucket.Put(ctx, r.Key, data, "application/json"); err != nil {
-		if errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrPermission) && !errors.Is(err, bucket.ErrClock) {
 			err = fmt.Errorf("%w; write receipts: false, or name a bucket that this server may write to", err)
 		}
 		return err
