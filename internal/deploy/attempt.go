@@ -34,6 +34,15 @@ func (a *attempt) origin() *deployment.Origin {
 	return o
 }
 
+// before names the release to go back to: the live one, or, where somebody has removed current, the one that it led to. Its app
+// may run still, and is not to be stopped for a new release that fails.
+func (e *Engine) before(live tree) string {
+	if live.Name == "" && e.state.Live != "" && e.Tree.Has(e.state.Live) {
+		return e.state.Live
+	}
+	return live.Name
+}
+
 // finish runs the attempt in the state from its phase to its outcome. When ctx ends first, the attempt stays in the state
 // and the error is ctx's: the next finish takes it up.
 func (e *Engine) finish(ctx context.Context) (deployment.Outcome, error) {

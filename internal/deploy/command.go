@@ -208,7 +208,7 @@ func (e *Engine) local(ctx context.Context, a *attempt, reason string) (deployme
 	if err != nil {
 		return deployment.Result{}, err
 	}
-	a.From = live.Name
+	a.From = e.before(live)
 	before := e.state.Override
 	e.mu.Lock()
 	e.state.Override = e.state.Followed // written with the attempt

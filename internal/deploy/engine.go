@@ -300,7 +300,7 @@ func (e *Engine) begin(ctx context.Context, v release.Verified) (deployment.Outc
 	p := v.Pointer()
 	live, err := e.live()
 	a := e.attempt(p)
-	a.Digest, a.Plain, a.From = v.Digest(), v.Plain(), live.Name
+	a.Digest, a.Plain, a.From = v.Digest(), v.Plain(), e.before(live)
 	if err == nil && live.Healthy && live.Drift == nil && live.ID == identity(p, v.Plain()) {
 		var unwell error
 		if e.Alive != nil {

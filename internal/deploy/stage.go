@@ -23,6 +23,9 @@ func (e *Engine) stage(ctx context.Context, a *attempt) error {
 	if _, err := e.live(); err != nil {
 		return err
 	}
+	if err := e.emptied(); err != nil {
+		return err
+	}
 	if err := e.Service.Check(ctx); err != nil {
 		return err
 	}
@@ -116,6 +119,9 @@ func (e *Engine) bring(ctx context.Context, a *attempt) error {
 		return err
 	}
 	if err := e.unpack(ctx, a, archive); err != nil {
+		if roomless(err) { // the archive can be had again, and others need the space now
+			_ = e.Tree.ClearIncoming()
+		}
 		return err
 	}
 	return e.Tree.ClearIncoming()
@@ -170,8 +176,9 @@ func (e *Engine) fetch(ctx context.Context, a *attempt) (*os.File, error) {
 		}
 		if !errors.Is(err, release.ErrVerify) || have == 0 || try > 0 || ctx.Err() != nil {
 			e.step(a, deployment.Fetch, deployment.StepFail, err.Error())
+			err = e.noSpace(err)
 			_ = f.Close()
-			if errors.Is(err, release.ErrVerify) {
+			if errors.Is(err, release.ErrVerify) || roomless(err) { // whoever has filled the disk needs the space more
 				_ = e.Tree.ClearIncoming()
 			}
 			return nil, fmt.Errorf("fetch: %w", err)
@@ -220,6 +227,7 @@ func (e *Engine) unpack(ctx context.Context, a *attempt, archive *os.File) (err 
 		print, err = e.Tree.Seal(stage, name, e.Shared)
 	}
 	if err != nil {
+		err = e.noSpace(err)
 		if derr := e.Tree.Discard(stage); derr != nil {
 			e.Log.Warn("discard stage", "app", e.Key, "error", derr)
 		}
