@@ -53,8 +53,8 @@ func TestFaults(t *testing.T) {
 		if stays {
 			when += "+"
 		}
-		code, out := b.once(t, one.now, b.strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace="+one.call,
-			"-e", fmt.Sprintf("inject=%s:error=%s:when=%s", one.call, errno, when))
+		code, out := b.once(t, one.now, append(b.traced(), "-o", "/dev/null", "-e", "trace="+one.call,
+			"-e", fmt.Sprintf("inject=%s:error=%s:when=%s", one.call, errno, when))...)
 		if strings.Contains(out, "netpollBreak write failed") {
 			count("the runtime's own eventfd, which is on no disk,") // and without which the runtime gives up
 			return nil
