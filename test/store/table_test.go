@@ -1,0 +1,40 @@
+package store
+
+import (
+	"flag"
+	"strings"
+	"testing"
+)
+
+var rounds = flag.Int("rounds", 3, "deployments of TestMixture")
+
+const (
+	small  = 10 << 10
+	medium = 3 << 20
+)
+
+// TestMisbehavingStore is the table: each misbehaviour at each party.
+func TestMisbehavingStore(t *testing.T) {
+	w := newWorld(t)
+	for _, row := range publishing {
+		t.Run("publisher/"+row.name, func(t *testing.T) { t.Parallel(); row.run(t, w.site(t, "pub-"+slug(row.name))) })
+	}
+	for _, row := range polling {
+		t.Run("polling/"+row.name, func(t *testing.T) { t.Parallel(); row.run(t, w.site(t, "poll-"+slug(row.name))) })
+	}
+	for _, row := range fetching {
+		t.Run("fetching/"+row.name, func(t *testing.T) { t.Parallel(); row.run(t, w.site(t, "fetch-"+slug(row.name))) })
+	}
+	t.Run("stale reads", func(t *testing.T) { t.Parallel(); staleReads(t, w.site(t, "stale")) })
+	t.Run("store away", func(t *testing.T) { t.Parallel(); storeAway(t, w.site(t, "away")) })
+	t.Run("mixture", func(t *testing.T) { t.Parallel(); mixture(t, w.site(t, "mixture"), *rounds) })
+}
+
+func slug(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(name))
+}
