@@ -106,7 +106,7 @@ func (s *Source) Fetch(ctx context.Context, p release.Pointer, file *os.File, fr
 			return err
 		case errors.Is(err, fs.ErrExist) && etag != "":
 			return fmt.Errorf("get object %s: it changed during the download: %w", key, release.ErrVerify)
-		case !errors.Is(err, bucket.ErrUnreachable):
+		case !errors.Is(err, bucket.ErrUnreachable), errors.As(err, new(unopened)):
 			return err
 		case got == 0:
 			if idle++; idle >= maxResumes {
@@ -141,7 +141,7 @@ func (s *Source) Offers(ctx context.Context, p release.Pointer) error {
 func (s *Source) part(ctx context.Context, key, etag string, size int64, file *os.File, have int64, progress func(int64)) (got int64, info bucket.Info, err error) {
 	body, info, err := s.bucket.Open(ctx, key, have, -1, etag)
 	if err != nil {
-		return 0, info, err
+		return 0, info, unopened{err}
 	}
 	defer body.Close()
 	most := size
@@ -163,6 +163,11 @@ func (s *Source) part(ctx context.Context, key, etag string, size int64, file *o
 	}
 	return got, info, nil
 }
+
+// unopened is a transfer that did not begin. The bucket has tried that a few times already, and nobody does so on top of it.
+type unopened struct{ error }
+
+func (u unopened) Unwrap() error { return u.error }
 
 // counted tells how far a download has come.
 type counted struct {
