@@ -71,7 +71,7 @@ func TestAnswersThatAreNotS3(t *testing.T) {
 	_, _, err := s.Get(t.Context(), "k", 10)
 	wantFault(t, err, ErrUnreachable, "get object k in bucket app-bucket: "+server.URL+" answered HTTP 404 with a web page, not as an S3 store")
 	code = http.StatusOK
-	wantFault(t, s.Check(t.Context()), ErrUnreachable, "look in bucket app-bucket: "+server.URL+": not an answer of an S3 store")
+	wantFault(t, s.Check(t.Context()), ErrUnreachable, "look in bucket app-bucket: "+server.URL+" answered with a web page, not as an S3 store")
 }
 
 func TestRefusals(t *testing.T) {

@@ -157,8 +157,9 @@ func isNetwork(err error) bool {
 	var send *smithyhttp.RequestSendError
 	var netErr net.Error
 	var stall stallError
+	var slow slowError
 	var errno syscall.Errno
-	return errors.As(err, &send) || errors.As(err, &netErr) || errors.As(err, &stall) || errors.As(err, &errno) ||
+	return errors.As(err, &send) || errors.As(err, &netErr) || errors.As(err, &stall) || errors.As(err, &slow) || errors.As(err, &errno) ||
 		errors.Is(err, io.ErrUnexpectedEOF)
 }
 

@@ -53,9 +53,6 @@ func (s *store) read(ctx context.Context, in *s3.GetObjectInput, key string, lim
 		return nil, Info{}, s.fault(ctx, "get object", key, err)
 	}
 	defer out.Body.Close()
-	if err := s.instead(out.ContentType); err != nil {
-		return nil, Info{}, s.fault(ctx, "get object", key, err)
-	}
 	info := Info{Key: key, Size: aws.ToInt64(out.ContentLength), ETag: quoted(out.ETag), Modified: aws.ToTime(out.LastModified)}
 	if in.IfNoneMatch != nil && info.ETag == *in.IfNoneMatch {
 		return nil, info, s.fault(ctx, "get object", key, ErrNotModified) // this store ignores the condition
@@ -84,9 +81,6 @@ func (s *store) Stat(ctx context.Context, key string) (Info, error) {
 	if err != nil {
 		return Info{}, s.fault(ctx, "stat object", key, err)
 	}
-	if err := s.instead(out.ContentType); err != nil {
-		return Info{}, s.fault(ctx, "stat object", key, err)
-	}
 	return Info{Key: key, Size: aws.ToInt64(out.ContentLength), ETag: quoted(out.ETag), Modified: aws.ToTime(out.LastModified)}, nil
 }
 
@@ -107,10 +101,6 @@ func (s *store) Open(ctx context.Context, key string, offset, length int64, ifMa
 		return err
 	}
 	if err := s.conditional(ctx, key, ifMatch, send); err != nil {
-		return nil, Info{}, s.fault(ctx, "get object", key, err)
-	}
-	if err := s.instead(out.ContentType); err != nil {
-		out.Body.Close()
 		return nil, Info{}, s.fault(ctx, "get object", key, err)
 	}
 	info := Info{Key: key, Size: aws.ToInt64(out.ContentLength), ETag: quoted(out.ETag), Modified: aws.ToTime(out.LastModified)}
@@ -221,6 +211,9 @@ func (s *store) write(ctx, short context.Context, op, key string, body io.ReadSe
 		}
 		in.IfNoneMatch = nil
 		err = send(nil)
+	}
+	if err == nil {
+		err = s.unwritten("an ETag", out.ETag)
 	}
 	if err == nil {
 		return quoted(out.ETag), nil
@@ -357,15 +350,6 @@ func (s *store) Check(ctx context.Context) error {
 		return nil
 	}
 	return s.fault(ctx, "look", "", err)
-}
-
-// instead is the error for what a portal or a balancer answers with success in the store's place: a web page. No object of
-// ours is one, and what is behind it may be as good as ever.
-func (s *store) instead(contentType *string) error {
-	if !strings.Contains(aws.ToString(contentType), "html") {
-		return nil
-	}
-	return &fault{text: s.loc.where() + " answered with a web page, not as an S3 store", kind: ErrUnreachable}
 }
 
 // quoted gives an ETag in the one form that callers see.

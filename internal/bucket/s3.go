@@ -77,7 +77,7 @@ func openS3(ctx context.Context, loc location, o Options) (*store, error) {
 			s.loc.region = "us-east-1"
 		}
 		so.Region, cfg.Region = s.loc.region, s.loc.region
-		so.APIOptions = append(so.APIOptions, brief)
+		so.APIOptions = append(so.APIOptions, brief, s.noPages)
 		so.UsePathStyle = custom
 		if loc.pathStyle != nil {
 			so.UsePathStyle = *loc.pathStyle

@@ -24,6 +24,22 @@ var errEndless = errors.New("the answer has no end")
 
 func (e stallError) Error() string { return fmt.Sprintf("no bytes for %v", time.Duration(e)) }
 
+// A body that is read for slowFor times the stall, and gives fewer bytes than slowest for each second of it, is given up as one
+// that stands still is: it would hold a deployment for days. At a tenth of the slowest line that anybody deploys over, nothing
+// that works is cut off, and what has come is not fetched again.
+const (
+	slowFor = 6
+	slowest = 1 << 10
+)
+
+// slowError says that a connection gave bytes for a while, and too few.
+type slowError struct {
+	got   int64
+	after time.Duration
+}
+
+func (e slowError) Error() string { return fmt.Sprintf("only %d bytes in %v", e.got, e.after) }
+
 // exposed reports an address in plain http that others are on the way to.
 //
 // What goes to a bucket is signed: the secret key is never sent, and of what was seen neither another request nor another
@@ -61,7 +77,7 @@ func withAttempts(ctx context.Context) (context.Context, *atomic.Int32) {
 }
 
 // watch is a transport that ends an attempt on which nothing moves: no request byte taken, no answer begun, or no byte
-// of the answer's body for a while. Time in which the caller does not read does not count.
+// of the answer's body, or hardly any, for a while. Time in which the caller does not read does not count.
 type watch struct {
 	base  http.RoundTripper
 	stall time.Duration
@@ -165,23 +181,36 @@ func (s *sending) Read(p []byte) (int, error) {
 	return s.ReadCloser.Read(p)
 }
 
-// receiving runs the timer while a read waits.
+// receiving runs the timer while a read waits, and adds up what came in how much waiting.
 type receiving struct {
 	io.ReadCloser
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 	limit  time.Duration
+
+	waited time.Duration
+	got    int64 // in it
 }
 
 func (r *receiving) Read(p []byte) (int, error) {
 	r.timer.Reset(r.limit)
+	began := time.Now()
 	n, err := r.ReadCloser.Read(p)
 	r.timer.Stop()
 	if stall, ok := context.Cause(r.ctx).(stallError); ok && err != nil && err != io.EOF {
 		err = stall
 	}
-	return n, err
+	r.waited, r.got = r.waited+time.Since(began), r.got+int64(n)
+	if err != nil || r.waited < slowFor*r.limit {
+		return n, err
+	}
+	if slow := (slowError{r.got, slowFor * r.limit}); float64(r.got) < slowest*r.waited.Seconds() {
+		r.cancel(slow)
+		return n, slow
+	}
+	r.waited, r.got = 0, 0
+	return n, nil
 }
 
 func (r *receiving) Close() error {

@@ -55,6 +55,9 @@ func (s *store) multipart(ctx context.Context, key string, r io.ReaderAt, size i
 		in.ChecksumAlgorithm = types.ChecksumAlgorithmCrc32 // the one that the SDK adds to parts; said, or completing fails
 	}
 	begun, err := s.client.CreateMultipartUpload(ctx, in)
+	if err == nil {
+		err = s.unwritten("an upload id", begun.UploadId)
+	}
 	if err != nil {
 		return s.fault(ctx, op, key, err)
 	}
@@ -75,13 +78,16 @@ func (s *store) multipart(ctx context.Context, key string, r io.ReaderAt, size i
 	end := &s3.CompleteMultipartUploadInput{Bucket: &s.loc.name, Key: &key, UploadId: begun.UploadId, IfNoneMatch: aws.String("*"),
 		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}}
 	counted, sent := withAttempts(ctx)
-	_, err = s.client.CompleteMultipartUpload(counted, end)
+	whole, err := s.client.CompleteMultipartUpload(counted, end)
 	if status(err) == http.StatusNotImplemented {
 		if err := s.look(ctx, op, key, ""); err != nil {
 			return err
 		}
 		end.IfNoneMatch = nil
-		_, err = s.client.CompleteMultipartUpload(counted, end)
+		whole, err = s.client.CompleteMultipartUpload(counted, end)
+	}
+	if err == nil {
+		err = s.unwritten("an ETag", whole.ETag)
 	}
 	if err != nil && sent.Load() > 1 {
 		// An earlier attempt may have completed it, and its answer was lost.
@@ -190,8 +196,8 @@ func (s *store) part(ctx context.Context, key string, id *string, number int32, 
 	if err != nil {
 		return types.CompletedPart{}, err
 	}
-	if aws.ToString(out.ETag) == "" {
-		return types.CompletedPart{}, fmt.Errorf("part %d: the store gave no ETag", number)
+	if err := s.unwritten("an ETag", out.ETag); err != nil {
+		return types.CompletedPart{}, err
 	}
 	return types.CompletedPart{PartNumber: &number, ETag: out.ETag, ChecksumCRC32: out.ChecksumCRC32, ChecksumCRC32C: out.ChecksumCRC32C,
 		ChecksumCRC64NVME: out.ChecksumCRC64NVME, ChecksumSHA1: out.ChecksumSHA1, ChecksumSHA256: out.ChecksumSHA256}, nil
