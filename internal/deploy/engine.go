@@ -74,7 +74,9 @@ type Engine struct {
 	errs    int       // looks in a row that failed
 	retryAt time.Time // when a failed deployment may be tried again
 	retries int
-	force   bool // the command that runs now overrules a hold
+	hurryAt time.Time // when it may be, if somebody rings
+	away    time.Time // since when the pointer cannot be read
+	force   bool      // the command that runs now overrules a hold
 	scrubs  scrubber
 	looks   atomic.Uint64 // at release directories
 
@@ -83,6 +85,7 @@ type Engine struct {
 	mu      sync.Mutex
 	state   ledger
 	offered release.Verified // newest pointer that came by ping
+	hurry   bool             // the one that is followed came by ping, after its deployment had failed
 	looked  time.Time        // when the pointer was read last
 	status  string           // what a person should know: refused, stale, not ready
 	locked  error
@@ -134,13 +137,15 @@ func (e *Engine) Wake() {
 }
 
 // Offer hands over a verified pointer that came by ping and wakes the loop. Only a seq above everything followed so far is
-// believed from a ping; anything else is just a reason to look.
+// believed from a ping; anything else is just a reason to look. The pointer that is followed already, sent again, is a reason to
+// try it again: whoever repairs what it failed for runs the job once more.
 func (e *Engine) Offer(v release.Verified) {
 	e.mu.Lock()
 	if v.Valid() && !v.Plain() && v.Pointer().Seq > e.state.HighSeq &&
 		(!e.offered.Valid() || v.Pointer().Seq > e.offered.Pointer().Seq) {
 		e.offered = v
 	}
+	e.hurry = e.hurry || v.Valid() && v.Digest() == e.state.Followed
 	e.mu.Unlock()
 	e.Wake()
 }
@@ -216,18 +221,12 @@ func (e *Engine) ensure(ctx context.Context) (deployment.Outcome, error) {
 
 func (e *Engine) lookAndAct(ctx context.Context) (deployment.Outcome, error) {
 	v, modified, err := e.look(ctx)
+	now := time.Now()
 	if err != nil {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			e.say("nothing is published yet: " + err.Error())
-		case errors.Is(err, release.ErrVerify):
-			e.say("refused: " + err.Error())
-		default:
-			e.say("cannot read the pointer: " + err.Error())
-		}
+		e.unread(err, now)
 		return "", err
 	}
-	now := time.Now()
+	e.away = time.Time{}
 	seen := e.state.Seen.again(v.Digest(), now)
 	d := decide(&e.state, v, modified, e.RevertsRefused, seen, now)
 	if d.verdict != wait {
@@ -267,7 +266,7 @@ func (e *Engine) again(ctx context.Context, v release.Verified, modified time.Ti
 	case s.Override == v.Digest():
 		e.say("a command on this server overrides the pointer; resume follows it again")
 		return deployment.Held, nil
-	case !s.Settled && !time.Now().Before(e.retryAt):
+	case !s.Settled && !time.Now().Before(e.retry()):
 		return e.begin(ctx, v)
 	case !s.Settled:
 		e.say("the last deployment failed; it is tried again")
@@ -354,9 +353,6 @@ func (e *Engine) live() (tree, error) {
 	}
 	return t, nil
 }
-
-// clearRetry lets a failed deployment be tried again at once.
-func (e *Engine) clearRetry() { e.retryAt, e.retries = time.Time{}, 0 }
 
 // change applies f to the state and makes it durable. When that fails the state in memory has changed all the same: the
 // caller must not go on to do what it wrote down.

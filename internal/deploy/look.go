@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"time"
@@ -23,10 +24,61 @@ func (e *Engine) pause(err error) time.Duration {
 	}
 	e.errs = 0
 	d := e.Poll - e.Poll/5 + rand.N(2*e.Poll/5+1) // #nosec G404 -- jitter
-	if !e.retryAt.IsZero() {
-		d = min(d, max(time.Until(e.retryAt), 100*time.Millisecond))
+	if at := e.retry(); time.Since(at) < time.Second { // what was due before that has been had, or waits for a hold to end
+		d = min(d, max(time.Until(at), 100*time.Millisecond))
 	}
 	return d
+}
+
+// hurryAfter is the least time between two tries of a deployment that pings cause. Anybody can send a ping again.
+const hurryAfter = 5 * time.Second
+
+// retryLater sets when a deployment that failed through no fault of the release is tried again. A ping brings that forward
+// only where nothing was restarted: the app is not to be restarted at a stranger's pace.
+func (e *Engine) retryLater(touched bool) {
+	e.retries++
+	now := time.Now()
+	e.retryAt = now.Add(min(30*time.Second<<min(e.retries-1, 4), 5*time.Minute))
+	e.hurryAt = now.Add(hurryAfter)
+	if touched {
+		e.hurryAt = e.retryAt
+	}
+	e.mu.Lock()
+	e.hurry = false // a ping that came before has had its try
+	e.mu.Unlock()
+}
+
+// retry is when the deployment that failed may be tried again.
+func (e *Engine) retry() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.hurry && e.hurryAt.Before(e.retryAt) {
+		return e.hurryAt
+	}
+	return e.retryAt
+}
+
+// clearRetry lets a failed deployment be tried again at once.
+func (e *Engine) clearRetry() { e.retryAt, e.retries = time.Time{}, 0 }
+
+// unread says why the pointer cannot be followed, and since when it cannot be read. The line stays the same while the reason
+// does, and is logged once.
+func (e *Engine) unread(err error, now time.Time) {
+	known := errors.Is(err, fs.ErrNotExist) || errors.Is(err, release.ErrVerify)
+	switch {
+	case known:
+		e.away = time.Time{}
+	case e.away.IsZero():
+		e.away = now
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.say("nothing is published yet: " + err.Error())
+	case known:
+		e.say("refused: " + err.Error())
+	default:
+		e.say(fmt.Sprintf("cannot read the pointer: %v (since %s)", err, e.away.UTC().Format(time.RFC3339)))
+	}
 }
 
 // absent reports errors that are normal states of a bucket: no pointer yet, or none that may be read.

@@ -151,8 +151,7 @@ func (e *Engine) end(a *attempt, out deployment.Outcome, reason string) (deploym
 	touched := a.Phase != deployment.Fetch && a.Phase != deployment.Unpack
 	if out == deployment.Failed && a.Digest != "" && !a.Guilty && !(touched && e.retries >= maxActivations) {
 		settled = false
-		e.retries++
-		e.retryAt = time.Now().Add(min(30*time.Second<<min(e.retries-1, 4), 5*time.Minute))
+		e.retryLater(touched)
 	}
 	if a.Note != "" {
 		reason = strings.TrimPrefix(reason+"; "+a.Note, "; ")
