@@ -136,7 +136,7 @@ func TestDrip(t *testing.T) {
 	}
 	got, err := read()
 	wantFault(t, err, ErrUnreachable, "get object k in bucket app-bucket: "+server.URL+": only ")
-	wantFault(t, err, ErrUnreachable, " bytes in 1.2s")
+	wantFault(t, err, ErrUnreachable, " bytes in 600ms")
 	if got == 0 || got > 100 {
 		t.Errorf("got %d bytes before it was given up, want some, which are not fetched again", got)
 	}

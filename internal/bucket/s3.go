@@ -92,6 +92,8 @@ func openS3(ctx context.Context, loc location, o Options) (*store, error) {
 			// A condition that met another write in flight: the next attempt sees its end.
 			ro.Retryables = append(ro.Retryables, retry.RetryableErrorCode{
 				Codes: map[string]struct{}{"ConditionalRequestConflict": {}, "OperationAborted": {}},
+			}, retry.RetryableHTTPStatusCode{
+				Codes: map[int]struct{}{http.StatusTooManyRequests: {}}, // whatever its code is; the SDK goes by that alone
 			})
 		})
 		cfg.Retryer = func() aws.Retryer { return so.Retryer }

@@ -28,7 +28,7 @@ func (e stallError) Error() string { return fmt.Sprintf("no bytes for %v", time.
 // that stands still is: it would hold a deployment for days. At a tenth of the slowest line that anybody deploys over, nothing
 // that works is cut off, and what has come is not fetched again.
 const (
-	slowFor = 6
+	slowFor = 3
 	slowest = 1 << 10
 )
 
