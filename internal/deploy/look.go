@@ -23,7 +23,7 @@ func (e *Engine) pause(err error) time.Duration {
 		return e.Poll/10 + rand.N(max(ceiling, 1)) // #nosec G404 -- jitter
 	}
 	e.errs = 0
-	d := e.Poll - e.Poll/5 + rand.N(2*e.Poll/5+1) // #nosec G404 -- jitter
+	d := e.Poll - e.Poll/5 + rand.N(2*e.Poll/5+1)      // #nosec G404 -- jitter
 	if at := e.retry(); time.Since(at) < time.Second { // what was due before that has been had, or waits for a hold to end
 		d = min(d, max(time.Until(at), 100*time.Millisecond))
 	}

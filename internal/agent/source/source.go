@@ -22,7 +22,8 @@ import (
 
 const (
 	maxPointer = 4 * release.MaxEnvelope // bytes read of a pointer; release has the tighter cap, and the refusal for it
-	maxResumes = 5                       // of one download, in a row without a byte in between
+	maxResumes = 5                       // of one download, in a row with hardly a byte in between
+	minGain    = 32 << 10                // bytes that count; the bucket lets a body that drips go on for half a minute, at a KiB a second
 	maxHistory = 1000                    // pointers read in the search for a version
 	minPrefix  = 7                       // characters that may stand for a version
 
@@ -108,7 +109,7 @@ func (s *Source) Fetch(ctx context.Context, p release.Pointer, file *os.File, fr
 			return fmt.Errorf("get object %s: it changed during the download: %w", key, release.ErrVerify)
 		case !errors.Is(err, bucket.ErrUnreachable), errors.As(err, new(unopened)):
 			return err
-		case got == 0:
+		case got < minGain:
 			if idle++; idle >= maxResumes {
 				return err
 			}
