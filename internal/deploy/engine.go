@@ -270,6 +270,8 @@ func (e *Engine) again(ctx context.Context, v release.Verified, modified time.Ti
 		return e.begin(ctx, v)
 	case !s.Settled:
 		e.say("the last deployment failed; it is tried again")
+	case s.followed().Refused:
+		e.say(fmt.Sprintf("release %s was refused as it lies in the store; it is not tried again until another pointer arrives or a person forces it", release.ShortHash(s.followed().Hash)))
 	case s.followed().Outcome == deployment.RolledBack || s.followed().Outcome == deployment.Broken || s.followed().Outcome == deployment.Failed:
 		e.say(fmt.Sprintf("release %s did not become healthy; it is not tried again until another pointer arrives or a person forces it", release.ShortHash(s.followed().Hash)))
 	case v.Expired(time.Now()):

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
 )
 
 // running runs the rig's engine until the test's end; tick lets so much time pass.
@@ -167,4 +168,32 @@ func TestStoreAwaySinceWhen(t *testing.T) {
 			t.Errorf("away again: got status %q, want since when this time", got)
 		}
 	})
+}
+
+// An artifact that is not what the pointer says is not fetched again and again; a person's word, or another pointer, is the way
+// out, and the status says so.
+func TestRefusedArtifactSaysTheWayOut(t *testing.T) {
+	for name, out := range map[string]func(*rig){
+		"forced":          func(r *rig) { r.do("deploy", deployment.Command{Force: true}) },
+		"another pointer": func(r *rig) { r.publish(3, "bbbbbbb"); r.once(deployment.Deployed) },
+	} {
+		r := newRig(t, nil)
+		r.publish(1, "aaaaaaa")
+		r.once(deployment.Deployed)
+		r.publish(2, "bbbbbbb")
+		r.spoilt("bbbbbbb", fmt.Errorf("object: %w: it has 9 bytes, the pointer says 10", release.ErrVerify))
+		for range 3 {
+			r.once(deployment.Failed)
+		}
+		want := "release bbbbbbb was refused as it lies in the store; it is not tried again until another pointer arrives or a person forces it"
+		if got := r.engine.Receipt().Status; got != want || r.fetches() != 2 {
+			t.Errorf("%s: got status %q after %d fetches, want %q after 2", name, got, r.fetches(), want)
+		}
+		r.spoilt("bbbbbbb", nil)
+		out(r)
+		r.live("bbbbbbb")
+		if got := r.engine.Receipt().Status; got != "" {
+			t.Errorf("%s: got status %q, want none", name, got)
+		}
+	}
 }

@@ -73,6 +73,25 @@ func drip(p *proxy, _ int, rw http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// dribble begins to send the body, some bytes a second, and never comes to the end.
+func dribble(p *proxy, _ int, rw http.ResponseWriter, r *http.Request) {
+	p.pass(rw, r, nil, func(w io.Writer, resp *http.Response) {
+		tick := time.NewTicker(500 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			if _, err := io.CopyN(w, resp.Body, 10); err != nil {
+				return
+			}
+			flush(w)
+			select {
+			case <-tick.C:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+}
+
 func status(code int, word string) fault {
 	return func(_ *proxy, _ int, rw http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -101,6 +120,12 @@ func page(code int) fault {
 func empty(_ *proxy, _ int, rw http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	rw.Header().Set("ETag", `"empty"`)
+	rw.WriteHeader(http.StatusOK)
+}
+
+// blank is success, and nothing more.
+func blank(_ *proxy, _ int, rw http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
 	rw.WriteHeader(http.StatusOK)
 }
 

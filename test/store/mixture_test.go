@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"time"
 )
 
 // moods are what a shaky store does to one request: each is over with the request.
@@ -38,7 +37,7 @@ func mixture(t *testing.T, s *site, rounds int) {
 	}
 	s.published("v0", small)
 	s.start()
-	s.settled(20*time.Second, "v0")
+	s.settled("v0")
 	codes := map[int]int{}
 	want := []string{"v0"}
 	var peak int64
@@ -56,7 +55,7 @@ func mixture(t *testing.T, s *site, rounds int) {
 				t.Errorf("round %d: with the store well: got code %d, want 0:\n%s", i, code, out)
 			}
 		}
-		s.settled(90*time.Second, version)
+		s.settled(version)
 		want = append(want, version)
 		peak = max(peak, s.peak())
 	}

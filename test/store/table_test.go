@@ -2,6 +2,7 @@ package store
 
 import (
 	"flag"
+	"os"
 	"strings"
 	"testing"
 )
@@ -13,21 +14,32 @@ const (
 	medium = 3 << 20
 )
 
+// TestMain lets many rows run at once: what they do most is wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	set := false
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })
+	if !set {
+		_ = flag.Set("test.parallel", "32")
+	}
+	os.Exit(m.Run())
+}
+
 // TestMisbehavingStore is the table: each misbehaviour at each party.
 func TestMisbehavingStore(t *testing.T) {
 	w := newWorld(t)
+	t.Run("stale reads", func(t *testing.T) { t.Parallel(); staleReads(t, w.site(t, "stale")) })
+	t.Run("store away", func(t *testing.T) { t.Parallel(); storeAway(t, w.site(t, "away")) })
+	t.Run("mixture", func(t *testing.T) { t.Parallel(); mixture(t, w.site(t, "mixture"), *rounds) })
+	for _, row := range fetching {
+		t.Run("fetching/"+row.name, func(t *testing.T) { t.Parallel(); row.run(t, w.site(t, "fetch-"+slug(row.name))) })
+	}
 	for _, row := range publishing {
 		t.Run("publisher/"+row.name, func(t *testing.T) { t.Parallel(); row.run(t, w.site(t, "pub-"+slug(row.name))) })
 	}
 	for _, row := range polling {
 		t.Run("polling/"+row.name, func(t *testing.T) { t.Parallel(); row.run(t, w.site(t, "poll-"+slug(row.name))) })
 	}
-	for _, row := range fetching {
-		t.Run("fetching/"+row.name, func(t *testing.T) { t.Parallel(); row.run(t, w.site(t, "fetch-"+slug(row.name))) })
-	}
-	t.Run("stale reads", func(t *testing.T) { t.Parallel(); staleReads(t, w.site(t, "stale")) })
-	t.Run("store away", func(t *testing.T) { t.Parallel(); storeAway(t, w.site(t, "away")) })
-	t.Run("mixture", func(t *testing.T) { t.Parallel(); mixture(t, w.site(t, "mixture"), *rounds) })
 }
 
 func slug(name string) string {
