@@ -49,7 +49,7 @@ type proxy struct {
 	mu     sync.Mutex
 	faults map[string]fault // by "METHOD kind"
 	counts map[string]int
-	calls  []call
+	calls  []*call
 }
 
 func newProxy(t *testing.T, gateway *parts.S3Server) *proxy {
@@ -84,13 +84,13 @@ func kind(r *http.Request) string {
 // answer notes what was answered.
 type answer struct {
 	http.ResponseWriter
-	p  *proxy
-	at int // in calls
+	p    *proxy
+	call *call
 }
 
 func (a answer) WriteHeader(status int) {
 	a.p.mu.Lock()
-	a.p.calls[a.at].Status = status
+	a.call.Status = status
 	a.p.mu.Unlock()
 	a.ResponseWriter.WriteHeader(status)
 }
@@ -98,7 +98,7 @@ func (a answer) WriteHeader(status int) {
 func (a answer) Write(data []byte) (int, error) {
 	n, err := a.ResponseWriter.Write(data)
 	a.p.mu.Lock()
-	a.p.calls[a.at].Sent += int64(n)
+	a.call.Sent += int64(n)
 	a.p.mu.Unlock()
 	return n, err
 }
@@ -108,8 +108,9 @@ func (a answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 func (p *proxy) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	name := r.Method + " " + kind(r)
 	p.mu.Lock()
-	p.calls = append(p.calls, call{Method: r.Method, Kind: kind(r), Range: r.Header.Get("Range"), At: time.Now()})
-	rw = answer{ResponseWriter: rw, p: p, at: len(p.calls) - 1}
+	c := &call{Method: r.Method, Kind: kind(r), Range: r.Header.Get("Range"), At: time.Now()}
+	p.calls = append(p.calls, c)
+	rw = answer{ResponseWriter: rw, p: p, call: c}
 	f := p.faults[name]
 	if f == nil {
 		name = "any"
@@ -138,7 +139,7 @@ func (p *proxy) seen(name string) []call {
 	var out []call
 	for _, c := range p.calls {
 		if name == "" || name == c.Method+" "+c.Kind {
-			out = append(out, c)
+			out = append(out, *c)
 		}
 	}
 	return out
