@@ -2,12 +2,16 @@ package store
 
 import (
 	"flag"
+	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-var rounds = flag.Int("rounds", 3, "deployments of TestMixture")
+var rounds = flag.Int("rounds", 3, "deployments of the mixture, twenty to a server")
+
+const perServer = 20
 
 const (
 	small  = 10 << 10
@@ -30,7 +34,10 @@ func TestMisbehavingStore(t *testing.T) {
 	w := newWorld(t)
 	t.Run("stale reads", func(t *testing.T) { t.Parallel(); staleReads(t, w.site(t, "stale")) })
 	t.Run("store away", func(t *testing.T) { t.Parallel(); storeAway(t, w.site(t, "away")) })
-	t.Run("mixture", func(t *testing.T) { t.Parallel(); mixture(t, w.site(t, "mixture"), *rounds) })
+	for i, left := 1, *rounds; left > 0; i, left = i+1, left-perServer {
+		name := fmt.Sprintf("mixture-%d", i)
+		t.Run("mixture/"+strconv.Itoa(i), func(t *testing.T) { t.Parallel(); mixture(t, w.site(t, name), min(left, perServer)) })
+	}
 	for _, row := range fetching {
 		t.Run("fetching/"+row.name, func(t *testing.T) { t.Parallel(); row.run(t, w.site(t, "fetch-"+slug(row.name))) })
 	}
