@@ -11,7 +11,8 @@
 //
 // Retries happen in one layer, the SDK's: three attempts with full jitter. A create or replace that is refused on a
 // repeated attempt is read back first: when the very bytes are there, the first attempt's answer was lost and the
-// write succeeded. Without a single byte for ten seconds a reading call ends; no redirect is ever followed.
+// write succeeded. Without a single byte for ten seconds, or with hardly any for thirty, a reading call ends; no redirect is
+// ever followed, and no web page is taken for an answer.
 package bucket
 
 import (
@@ -81,7 +82,7 @@ type Bucket interface {
 	Stat(ctx context.Context, key string) (Info, error)
 	// Open streams length bytes from offset on, or all the rest when length is negative. A range that begins at or
 	// past the end of the object is an error, as is length 0. With ifMatch, an object with another ETag is
-	// fs.ErrExist. A body that stalls or breaks off ends in ErrUnreachable: open again at the byte that is missing.
+	// fs.ErrExist. A body that stalls, drips or breaks off ends in ErrUnreachable: open again at the byte that is missing.
 	Open(ctx context.Context, key string, offset, length int64, ifMatch string) (io.ReadCloser, Info, error)
 	// Create writes an object that must not be there yet, else fs.ErrExist.
 	Create(ctx context.Context, key string, data []byte, contentType string) error
