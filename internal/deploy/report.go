@@ -106,7 +106,11 @@ func (e *Engine) confirm(ctx context.Context, a *attempt) (deployment.Outcome, e
 	}
 	reason := ""
 	if a.Digest != "" {
-		if err := e.hook(ctx, a, "after-healthy"); err != nil {
+		err := e.hook(ctx, a, "after-healthy")
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return "", ctx.Err() // it was stopped with the agent: the next one goes on from here, and runs it again
+		case err != nil:
 			reason = "it is live and healthy, but " + err.Error()
 		}
 	}
