@@ -181,6 +181,7 @@ func harmless(err error) bool {
 // fails notes why the release is to be undone, with the unit's last lines, unless it is only ctx that ended. Only a failed
 // unit or probe is held against the release; the disk, the bus and polkit are not.
 func (e *Engine) fails(ctx context.Context, a *attempt, step deployment.Step, err error) error {
+	e.awaitStop(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

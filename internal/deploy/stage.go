@@ -262,6 +262,9 @@ func (e *Engine) hook(ctx context.Context, a *attempt, name string) error {
 	begun := time.Now()
 	e.step(a, step, deployment.Started, "hook "+name)
 	out, err := run(ctx, e.Tree.ReleasePath(a.To))
+	if err != nil {
+		e.awaitStop(ctx)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err() // it was stopped with the agent, and runs again with it
 	}

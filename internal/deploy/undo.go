@@ -44,6 +44,9 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 		report := func(s string) { e.step(a, deployment.RollBack, deployment.Progress, s) }
 		err = e.Check(ctx, before, from.Hash, report)
 	}
+	if err != nil && e.goingDown(ctx) {
+		return "", errDown
+	}
 	if err != nil {
 		lines, _ := e.Service.Log(ctx, logLines)
 		e.emit(a, deployment.Event{Step: deployment.RollBack, State: deployment.StepFail, Message: err.Error(), Log: lines})
