@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,13 +15,20 @@ import (
 	"github.com/towline/towline/test/parts"
 )
 
-// The app and its hooks stop where a file in /srv/gate says so: before the unit starts, in its health check, in a hook.
+// The app and its hooks stop where a file in /srv/gate says so: before the unit starts, in its health check, in a hook. A
+// release called bad dies of its first request, one called dead at once, and has the next start of the unit stop.
 const (
 	gateServer = `const fs = require('fs');
 const version = fs.readFileSync('version', 'utf8');
 console.log('running ' + version + ' in ' + process.cwd());
+if (version.startsWith('dead')) {
+  fs.writeFileSync('/srv/gate/start', '');
+  process.exit(1);
+}
 require('http').createServer((req, res) => {
-  res.statusCode = fs.existsSync('/srv/gate/check') ? 503 : version.startsWith('bad') ? 500 : 200;
+  const wait = fs.existsSync('/srv/gate/check');
+  if (!wait && version.startsWith('bad')) process.exit(1);
+  res.statusCode = wait ? 503 : 200;
   res.end(version);
 }).listen(process.env.PORT, '127.0.0.1');
 `
@@ -34,15 +40,17 @@ Type=exec
 User=shop
 Environment=PORT=%s
 WorkingDirectory=/srv/web/current
-ExecStartPre=/bin/sh -c 'while [ -e /srv/gate/start ]; do sleep 0.05; done'
+ExecStartPre=/bin/sh -c 'echo starting $(cat version); while [ -e /srv/gate/start ]; do sleep 0.05; done'
 ExecStart=/usr/bin/node server.js
 Restart=always
 RestartSec=100ms
+TimeoutStartSec=100
 TimeoutStopSec=5
 [Install]
 WantedBy=multi-user.target
 `
 	agentUnit = "towline-agent.service"
+	appUnit   = "web.service"
 )
 
 // machine is a droplet whose agent, packaged unit and all, uses the world's store.
@@ -66,8 +74,8 @@ func newMachine(t *testing.T) *machine {
 		"Environment=AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any\n"), 0o644)
 	_, port, err := net.SplitHostPort(m.addr)
 	must(t, err)
-	m.WriteFile(t, "/etc/systemd/system/web.service", fmt.Appendf(nil, gateUnit, port), 0o644)
-	m.Run(t, "sh", "-ec", "useradd --system towline; useradd --system shop; install -d -o towline -g towline /etc/towline; install -d /srv/gate")
+	m.WriteFile(t, "/etc/systemd/system/"+appUnit, fmt.Appendf(nil, gateUnit, port), 0o644)
+	m.Run(t, "sh", "-ec", "useradd --system towline; useradd --system shop; install -d -o towline -g towline /etc/towline; install -d -m 777 /srv/gate")
 	m.WriteFile(t, "/etc/towline/agent.yaml", fmt.Appendf(nil, `server: web-1
 bucket: %q
 trust: {keys: [%q]}
@@ -75,13 +83,13 @@ poll: 1s
 apps:
   web:
     unit: web.service
-    health: {http: "http://%s/", expect: "{{hash}}", within: 5s, stable: 0s}
+    health: {http: "http://%s/", expect: "{{hash}}", within: 30s, stable: 0s}
     hooks: {before-activate: [/bin/sh, ./hook, before], after-healthy: [/bin/sh, ./hook, after]}
 `, w.url, w.key.Public(), m.addr), 0o640)
 	m.Run(t, "chgrp", "towline", "/etc/towline/agent.yaml")
 	m.Run(t, "systemctl", "daemon-reload")
 	m.Run(t, "towline", "app", "add", "web")
-	m.Run(t, "systemctl", "enable", "web.service", agentUnit)
+	m.Run(t, "systemctl", "enable", appUnit, agentUnit)
 	m.Run(t, "systemctl", "start", agentUnit)
 	w.files = crowded(20)
 	w.files["server.js"], w.files["hook"], w.files["large"] = gateServer, gateHook, noise(512)
@@ -142,129 +150,5 @@ func (m *machine) ended(t *testing.T, want deployment.Outcome, live string) {
 	}
 	if out := m.Run(t, "sh", "-c", "ls -A /srv/web/incoming; ls -A /srv/web/releases | grep ^.stage; true"); out != "" {
 		t.Errorf("left behind: %s", out)
-	}
-}
-
-// TestDeathAtEveryStep has the power go, the agent be killed, and the agent be restarted, with a deployment at each of its steps.
-// After the power cut the unit starts from where current leads, which is whole; the agent takes the deployment up before its
-// first look at the bucket; and it ends, once, as it would have ended.
-func TestDeathAtEveryStep(t *testing.T) {
-	m := newMachine(t)
-	m.release("v0")
-	m.ended(t, deployment.Deployed, "v0")
-	live, n := "v0", 0
-	logged := func(unit, text string) func() (bool, string) {
-		return func() (bool, string) { log := m.Journal(t, unit); return strings.Contains(log, text), log }
-	}
-	for _, fault := range []string{"power", "kill", "restart"} {
-		for _, step := range []string{"fetch", "before", "start", "check", "after", "bad"} {
-			t.Run(fault+" at "+step, func(t *testing.T) {
-				n++
-				version, want := fmt.Sprintf("v%d", n), deployment.Deployed
-				gate := step
-				if step == "bad" {
-					version, want, gate = "bad"+strconv.Itoa(n), deployment.RolledBack, "check"
-				}
-				goOn := make(chan struct{})
-				reached := make(chan struct{})
-				if step == "fetch" {
-					m.store.set(func() { m.store.half = func() { close(reached); <-goOn } })
-				} else {
-					m.WriteFile(t, "/srv/gate/"+gate, nil, 0o644)
-				}
-				m.release(version)
-				mark := fmt.Sprintf("seq=%d step=", m.seq)
-				switch gate {
-				case "fetch":
-					eventually(t, "half of it is fetched", func() (bool, string) {
-						select {
-						case <-reached:
-							return true, ""
-						default:
-							return false, m.Journal(t, agentUnit)
-						}
-					})
-				case "before":
-					eventually(t, "the hook", logged("towline-app-web@before-activate.service", "at before of "+version))
-				case "start":
-					eventually(t, "the restart", logged(agentUnit, mark+"activate state=started"))
-				case "check":
-					eventually(t, "the check", logged(agentUnit, mark+"check state=started"))
-				case "after":
-					eventually(t, "the hook", logged("towline-app-web@after-healthy.service", "at after of "+version))
-				}
-				if got := len(m.outcomes(t)); got != 0 {
-					t.Fatalf("got %d records of it already", got)
-				}
-				const takenUp, stopping = "taking up an interrupted deployment", "towline-agent is stopping"
-				before := m.Journal(t, agentUnit)
-				more := func(text string) func() (bool, string) {
-					return func() (bool, string) {
-						log := m.Journal(t, agentUnit)
-						return strings.Count(log, text) > strings.Count(before, text), log
-					}
-				}
-				open := func() {
-					m.Run(t, "rm", "-f", "/srv/gate/"+gate)
-					close(goOn)
-				}
-				switch fault {
-				case "power":
-					m.Kill(t)
-					before = ""
-					since := time.Now()
-					current := m.Run(t, "cat", "/srv/web/current/version")
-					if files := m.Run(t, "sh", "-c", "find /srv/web/current/ -type f | wc -l"); files != fmt.Sprintln(len(m.files)+1) {
-						t.Errorf("current holds %s files, want %d", files, len(m.files)+1)
-					}
-					open()
-					m.Boot(t)
-					eventually(t, "the unit runs", logged("web.service", "running "))
-					if first := m.Journal(t, "web.service"); !strings.Contains(strings.SplitN(first[strings.Index(first, "running "):], "\n", 2)[0], "running "+current+" in ") {
-						t.Errorf("the unit started\n%s\nwant it to run %s, where current led", first, current)
-					}
-					defer m.recoveredFirst(t, since)
-				case "kill":
-					m.Run(t, "systemctl", "kill", "--kill-who=main", "--signal=KILL", agentUnit)
-					open()
-				case "restart":
-					m.Run(t, "systemctl", "restart", "--no-block", agentUnit)
-					eventually(t, "it stops", func() (bool, string) {
-						return strings.Contains(m.Journal(t, agentUnit), "towline-agent is stopping"), ""
-					})
-					open()
-				}
-				if want == deployment.Deployed {
-					live = version
-				}
-				m.ended(t, want, live)
-				if ok, log := more(takenUp)(); !ok {
-					t.Errorf("it was not taken up:\n%s", log)
-				}
-			})
-		}
-	}
-}
-
-// recoveredFirst wants the agent to have taken up what was interrupted before it asked the store for the pointer.
-func (m *machine) recoveredFirst(t *testing.T, since time.Time) {
-	t.Helper()
-	line := m.Run(t, "sh", "-c", "journalctl --boot --unit="+agentUnit+" --output=short-unix | grep -m1 'taking up an interrupted deployment'")
-	seconds, err := strconv.ParseFloat(strings.Fields(line)[0], 64)
-	must(t, err)
-	taken := time.UnixMicro(int64(seconds * 1e6))
-	var first time.Time
-	eventually(t, "the agent looks again", func() (bool, string) {
-		m.store.set(func() {
-			for _, look := range m.store.looks {
-				if first.IsZero() && look.After(since) {
-					first = look
-				}
-			}
-		})
-		return !first.IsZero(), ""
-	})
-	if first.Before(taken.Add(-time.Millisecond)) {
-		t.Errorf("the agent looked at %v, before it took up what was interrupted at %v", first, taken)
 	}
 }

@@ -224,12 +224,12 @@ func (w *world) status() deployment.Receipt {
 	return o.Apps[0]
 }
 
-// eventually waits until the condition holds, at most half a minute; the text says how it is instead.
+// eventually waits until the condition holds, at most a minute; the text says how it is instead.
 func eventually(t testing.TB, what string, holds func() (bool, string)) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.After(30 * time.Second); ; {
+	for end := time.After(time.Minute); ; {
 		ok, text := holds()
 		if ok {
 			return
@@ -237,7 +237,7 @@ func eventually(t testing.TB, what string, holds func() (bool, string)) {
 		select {
 		case <-tick.C:
 		case <-end:
-			t.Fatalf("not within 30 s: %s:\n%s", what, text)
+			t.Fatalf("not within a minute: %s:\n%s", what, text)
 		}
 	}
 }
