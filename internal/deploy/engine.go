@@ -335,10 +335,10 @@ func (e *Engine) take(a *attempt) error {
 // attempt makes a new, empty attempt.
 func (e *Engine) attempt(p release.Pointer) *attempt {
 	n := e.state.Count + 1
-	now := time.Now().UTC()
+	now := time.Now()
 	return &attempt{
-		ID: fmt.Sprintf("%06d-%s", n, now.Format("20060102T150405Z")), Number: n,
-		Pointer: p, Phase: deployment.Fetch, Started: now,
+		ID: fmt.Sprintf("%06d-%s", n, now.UTC().Format("20060102T150405Z")), Number: n,
+		Pointer: p, Phase: deployment.Fetch, Started: now.UTC(), begun: now,
 	}
 }
 

@@ -99,6 +99,8 @@ type attempt struct {
 	Refused       bool               `json:"refused,omitempty"` // the artifact failed verification
 	Note          string             `json:"note,omitempty"`    // said after the reason, whatever the outcome
 	Events        []deployment.Event `json:"events,omitempty"`
+
+	begun time.Time // Started, as a clock that nobody sets has it; zero in an agent that took the attempt up
 }
 
 // identity is what makes two releases the same one: the artifact's digest. A plain pointer has none, so there it is the

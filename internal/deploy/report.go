@@ -165,7 +165,7 @@ func (e *Engine) end(a *attempt, out deployment.Outcome, reason string) (deploym
 		log = a.Log
 	}
 	// The event is told once everything is written: whoever hears it and asks for the status is shown what it says.
-	ev := e.add(a, deployment.Event{Step: deployment.End, State: endState(out), Outcome: out, Reason: reason, Log: log, Bytes: a.Pulled, TookMS: max(0, time.Since(a.Started).Milliseconds())})
+	ev := e.add(a, deployment.Event{Step: deployment.End, State: endState(out), Outcome: out, Reason: reason, Log: log, Bytes: a.Pulled, TookMS: a.took().Milliseconds()})
 	rec := e.record(a, out, reason)
 	rec.Finished = time.Now().UTC().Format(time.RFC3339)
 	err := e.Journal.Add(rec)
