@@ -82,20 +82,3 @@ func TestClockOfThePublisher(t *testing.T) {
 	})
 	w.stays("five")
 }
-
-// TestClockPutBack has the agent's memory come from a future that the clock has been put back from.
-func TestClockPutBack(t *testing.T) {
-	w := newWorld(t)
-	w.publish("one")
-	w.ends(deployment.ExitOK)
-	future := time.Now().Add(6 * year)
-	must(t, filepath.WalkDir(w.dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.Type()&os.ModeSymlink != 0 {
-			return err
-		}
-		return os.Chtimes(path, future, future)
-	}))
-	w.publish("two")
-	w.ends(deployment.ExitOK, "web: deployed two")
-	w.stays("two")
-}

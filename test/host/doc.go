@@ -7,10 +7,12 @@
 //
 //	disk_test.go      no space, no inodes, read-only, unmounted, two filesystems: before a deployment and during one
 //	clock_test.go     the server's clock, the store's and the publisher's differ by years
+//	jump_test.go      the clock is set while a deployment runs, and is put back under the agent's memory
 //	twice_test.go     two agents on one state, one app, one socket, one port
 //	state_test.go     the agent's memory torn or deleted
 //	byhand_test.go    current and release directories edited by hand
-//	reboot_test.go    on a droplet: the power goes, the agent is killed, the agent is restarted, at each step
+//	reboot_test.go    a droplet with the agent's packaged unit, and gates that hold a deployment at a step
+//	death_test.go     on it: the power goes, it is rebooted, the agent is killed, the agent is restarted, at each step
 //	many_test.go      a hundred apps in one agent, and a storm of pings
 //
 // In all of them the same must hold: what was live stays live, whole, until the next release has proven healthy; what is wrong is

@@ -71,6 +71,7 @@ type world struct {
 	settings string            // more lines of the configuration
 	entry    string            // more lines of the app's
 	env      []string          // of the agent
+	agent    string            // the program
 	files    map[string]string // of the next release, beside its version
 }
 
@@ -80,7 +81,7 @@ func newWorld(t testing.TB) *world {
 	must(t, err)
 	w := &world{t: t, dir: t.TempDir(), key: key}
 	w.bucket, w.app, w.state = filepath.Join(w.dir, "bucket"), filepath.Join(w.dir, "web"), filepath.Join(w.dir, "state")
-	w.url = "file://" + w.bucket
+	w.url, w.agent = "file://"+w.bucket, program(t, "towline-agent")
 	must(t, os.Mkdir(w.bucket, 0o755))
 	return w
 }
@@ -133,7 +134,7 @@ func (w *world) once() (int, string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program(w.t, "towline-agent"), "--once", "--config", w.config())
+	cmd := exec.CommandContext(ctx, w.agent, "--once", "--config", w.config())
 	cmd.Env = append(os.Environ(), w.env...)
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil || cmd.ProcessState == nil {
@@ -168,7 +169,7 @@ type daemon struct {
 // start starts the agent and waits until it answers; it is stopped when the test ends.
 func (w *world) start() *daemon {
 	w.t.Helper()
-	d := &daemon{w: w, cmd: exec.Command(program(w.t, "towline-agent"), "--config", w.config()), done: make(chan struct{})}
+	d := &daemon{w: w, cmd: exec.Command(w.agent, "--config", w.config()), done: make(chan struct{})}
 	d.cmd.Stdout, d.cmd.Stderr = &d.out, &d.out
 	d.cmd.Env = append(os.Environ(), w.env...)
 	must(w.t, d.cmd.Start())
@@ -178,6 +179,12 @@ func (w *world) start() *daemon {
 		return strings.Contains(d.out.String(), "towline-agent is running"), d.out.String()
 	})
 	return d
+}
+
+// kill ends the agent without a chance to clean up.
+func (d *daemon) kill() {
+	_ = d.cmd.Process.Kill()
+	<-d.done
 }
 
 func (d *daemon) stop() {
@@ -280,7 +287,7 @@ func (w *world) fails(want int, words ...string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program(w.t, "towline-agent"), "--config", w.config())
+	cmd := exec.CommandContext(ctx, w.agent, "--config", w.config())
 	out, _ := cmd.CombinedOutput()
 	if ctx.Err() != nil || cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != want {
 		w.t.Errorf("got %v, want exit code %d:\n%s", cmd.ProcessState, want, out)
