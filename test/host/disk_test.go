@@ -36,12 +36,16 @@ func newDisk(t testing.TB, mount string, mebibytes, inodes int) *disk {
 		args = append(args, "-N", fmt.Sprint(inodes))
 	}
 	run(t, mkfs, append(args, d.image)...)
-	d.on()
-	t.Cleanup(func() {
-		if err := exec.Command("mountpoint", "--quiet", mount).Run(); err == nil {
-			run(t, "umount", mount)
+	t.Cleanup(func() { // registered before it is mounted: whatever fails from here on leaves no mount, and no loop device
+		if exec.Command("mountpoint", "--quiet", mount).Run() != nil {
+			return
+		}
+		if out, err := exec.Command("umount", mount).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v\n%s", err, out)
+			run(t, "umount", "--lazy", mount)
 		}
 	})
+	d.on()
 	return d
 }
 

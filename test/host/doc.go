@@ -11,6 +11,7 @@
 //	twice_test.go     two agents on one state, one app, one socket, one port
 //	state_test.go     the agent's memory torn or deleted
 //	byhand_test.go    current and release directories edited by hand
+//	unit_test.go      on a droplet: the app's unit stopped and edited by hand
 //	reboot_test.go    a droplet with the agent's packaged unit, and gates that hold a deployment at a step
 //	death_test.go     on it: the power goes, it is rebooted, the agent is killed, the agent is restarted, at each step
 //	many_test.go      a hundred apps in one agent, and a storm of pings

@@ -23,7 +23,7 @@ import (
 func TestHundredApps(t *testing.T) {
 	const (
 		apps   = 100
-		within = 15 * time.Second // for all of them, at a poll of two seconds
+		within = 30 * time.Second // for all of them, at a poll of two seconds
 		memory = 64 << 10         // KiB, at most, ever
 		files  = 400              // descriptors
 	)
