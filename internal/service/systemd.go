@@ -78,7 +78,8 @@ func loadError(props map[string]any) string {
 }
 
 // Restart clears the unit's failures, because its start limit counts manual restarts too, then restarts it and waits
-// for the end of the job. When ctx ends first the job goes on without us, and the error wraps ctx's.
+// for the end of the job. When ctx ends first the job goes on without us, and the error wraps ctx's. What State counts as
+// restarts afterwards are those of what the job has started.
 func (s *Systemd) Restart(ctx context.Context) error { return s.restart(ctx, "restart") }
 
 // restart is Restart under the name op.
@@ -97,7 +98,25 @@ func (s *Systemd) restart(ctx context.Context, op string) error {
 		return fmt.Errorf("%s %s: %w", op, s.unit, &refusal{err: s.explain("reset-failed", err), untouched: true})
 	}
 	result, err := s.bus.job(ctx, s.unit, "restart")
-	return s.outcome(ctx, op, "restart", result, err)
+	if err := s.outcome(ctx, op, "restart", result, err); err != nil {
+		return err
+	}
+	s.uncount(ctx)
+	return nil
+}
+
+// uncount clears the count of automatic restarts once more where what ran before was still crashing between the first time
+// and the job: a job that meets the unit waiting for its next start leaves the count as it is. A unit that is not up keeps
+// it, and the reason that would be cleared with it. A restart of the new process in this moment is forgotten too; if that
+// process is no good, there will be another.
+func (s *Systemd) uncount(ctx context.Context) {
+	st, err := s.State(ctx)
+	if err == nil && st.Restarts > 0 && st.Active == "active" {
+		err = s.bus.resetFailed(ctx, s.unit)
+	}
+	if err != nil {
+		s.log.Warn("restarts of what ran before may be counted", "unit", s.unit, "error", err)
+	}
 }
 
 // Stop stops the unit and waits for the end of the job. A unit that does not run or does not exist is no error.
