@@ -73,11 +73,12 @@ func describe(st deployment.UnitState) string {
 			text = "unit is running"
 		case st.Type == "oneshot" && st.Active == "inactive":
 			text = "oneshot unit ended and is inactive: set RemainAfterExit=yes"
-		case st.Active == "deactivating":
+		case st.Active == "deactivating" && (st.MainPID > 0 || st.ExitCode != 0):
 			text = "unit is stopping (" + st.Sub + ")"
 		case st.Active == "activating" && !waitsForRestart(st):
 			text = "unit is still starting (" + st.Sub + ")"
 		default:
+			// Also while what a program has left behind is being ended: nobody asked for that, the program itself has ended.
 			text = "unit exited with status 0 and is " + st.Active
 			if st.Type == "simple" || st.Type == "exec" {
 				text += ": a program that puts itself in the background needs Type=forking"
