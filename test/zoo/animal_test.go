@@ -26,35 +26,42 @@ type animal struct {
 
 	outcome deployment.Outcome
 	step    deployment.Step // that failed first; empty: none
-	reason  string          // part of it
-	within  time.Duration   // the whole deployment, at most; 0 is 15 s
+	reason  string          // part of it; parts of which one is enough are set apart by a bar
+	said    string          // part of what was said before: an event's message or a line of the log; empty: anything
 }
+
+// deadline is what each deployment may take at most: the time for becoming healthy, the soak and one last attempt, for it and for
+// what is put back, and what the units' own limits allow for starting and stopping.
+const deadline = 40 * time.Second
 
 // good is a release that works.
 const good = "exec beast"
 
 // animals is the zoo.
 var animals = []animal{
-	{name: "loop", unit: "Restart=always\nRestartSec=200ms", first: good, second: "echo no such database; exit 7",
-		outcome: deployment.RolledBack, step: deployment.Check, reason: "exited with status 7"},
+	{name: "loop", unit: "Restart=always\nRestartSec=200ms", first: good, second: "echo no such database; exit 7", said: "no such database",
+		outcome: deployment.RolledBack, step: deployment.Check, reason: "exited with status 7|main process ended and was restarted"},
 	{name: "limit", over: "StartLimitIntervalSec=1h\nStartLimitBurst=2", unit: "Restart=always\nRestartSec=20ms", first: good, second: "exit 1",
-		outcome: deployment.RolledBack, step: deployment.Check, reason: "unit exited with status "},
+		outcome: deployment.RolledBack, step: deployment.Check, reason: "unit exited with status 1|main process ended and was restarted"},
+	{name: "limited", over: "StartLimitIntervalSec=1h\nStartLimitBurst=3", first: good, second: good,
+		meanwhile: "while systemctl restart limited.service; do :; done 2> /dev/null; systemctl show --property=Result limited.service | grep start-limit-hit",
+		outcome: deployment.Deployed},
 	{name: "slow", first: good, second: "exec beast -after 2s", outcome: deployment.Deployed},
 	{name: "late", first: good, second: "exec beast -after 1h",
-		outcome: deployment.RolledBack, step: deployment.Check, reason: "not healthy within 6s: GET "},
+		outcome: deployment.RolledBack, step: deployment.Check, reason: "not healthy within 10s: GET "},
 	{name: "zero", first: good, second: "exit 0",
 		outcome: deployment.RolledBack, step: deployment.Check, reason: "exited with status 0"},
 	{name: "zeros", unit: "Restart=always\nRestartSec=200ms", first: good, second: "exit 0",
-		outcome: deployment.RolledBack, step: deployment.Check, reason: "unit exited with status "},
+		outcome: deployment.RolledBack, step: deployment.Check, reason: "unit exited with status 0|main process ended and was restarted"},
 	{name: "daemon", first: good, second: "exec beast -away",
 		outcome: deployment.RolledBack, step: deployment.Check, reason: "needs Type=forking"},
 	{name: "forking", unit: "Type=forking", first: "exec beast -away", second: "exec beast -away", outcome: deployment.Deployed},
-	{name: "forker", unit: "Type=forking\nTimeoutStartSec=3s", first: "exec beast -away", second: good,
+	{name: "forker", unit: "Type=forking\nTimeoutStartSec=6s", first: "exec beast -away", second: good,
 		outcome: deployment.RolledBack, step: deployment.Activate, reason: "timeout"},
 	{name: "orphan", unit: "Type=forking", first: "exec beast -away", second: "(exec sleep 0.5) &",
 		outcome: deployment.RolledBack, step: deployment.Check, reason: "unit exited with status "},
 	{name: "notify", unit: "Type=notify", first: good, second: "exec beast -after 1s", outcome: deployment.Deployed},
-	{name: "unready", unit: "Type=notify\nTimeoutStartSec=3s", first: good, second: "exec sleep 1000",
+	{name: "unready", unit: "Type=notify\nTimeoutStartSec=6s", first: good, second: "exec sleep 1000",
 		outcome: deployment.RolledBack, step: deployment.Activate, reason: "timeout"},
 	{name: "exec", unit: "Type=exec", start: "/srv/exec/current/run", first: good,
 		outcome: deployment.RolledBack, step: deployment.Activate, reason: "203 (EXEC: the program is missing"},
@@ -67,11 +74,11 @@ var animals = []animal{
 		outcome: deployment.RolledBack, step: deployment.Check, reason: "exited with status 4"},
 	{name: "deaf", unit: "TimeoutStopSec=1s", first: "exec beast -deaf", second: "exec beast -deaf", outcome: deployment.Deployed},
 	{name: "stubborn", unit: "TimeoutStopSec=1s", first: "exec beast -deaf", second: "exec beast -deaf -status 500",
-		outcome: deployment.RolledBack, step: deployment.Check, reason: "not healthy within 6s: GET "},
-	{name: "soak", first: good, second: "exec beast -die 1s",
+		outcome: deployment.RolledBack, step: deployment.Check, reason: "not healthy within 10s: GET "},
+	{name: "soak", first: good, second: "exec beast -die 300ms", said: "watching for another",
 		outcome: deployment.RolledBack, step: deployment.Check, reason: "exited with status 9"},
 	{name: "flap", health: "passes: 3", first: good, second: "exec beast -flap",
-		outcome: deployment.RolledBack, step: deployment.Check, reason: "not healthy within 6s: "},
+		outcome: deployment.RolledBack, step: deployment.Check, reason: "not healthy within 10s: "},
 	{name: "ghost", unit: "KillMode=process", first: "beast & exec sleep 1000", second: "beast & exec sleep 1000",
 		outcome: deployment.RolledBack, step: deployment.Check, reason: `answer does not contain "ghost-release-2", but: ghost-release-1`},
 	{name: "env", unit: "EnvironmentFile=/srv/env/current/settings", first: good, second: good,
@@ -122,7 +129,7 @@ func (a animal) files(port string) map[string]string {
 
 // config is the animal's entry in agent.yaml.
 func (a animal) config(port string) string {
-	health := "within: 6s"
+	health := "within: 10s"
 	if !strings.Contains(a.health, "stable:") {
 		health += ", stable: 2s"
 	}

@@ -20,7 +20,7 @@ import (
 var (
 	port   = flag.String("port", os.Getenv("PORT"), "answer on this port of the loopback; a socket from systemd goes first")
 	after  = flag.Duration("after", 0, "begin to answer, and tell systemd so, that late")
-	die    = flag.Duration("die", 0, "end with status 9 that long after the beginning")
+	die    = flag.Duration("die", 0, "end with status 9 that long after the first answer")
 	deaf   = flag.Bool("deaf", false, "ignore SIGTERM")
 	away   = flag.Bool("away", false, "fork, and end with 0")
 	status = flag.Int("status", http.StatusOK, "answer with this status")
@@ -43,9 +43,6 @@ func main() {
 	}
 	if *eat {
 		devour()
-	}
-	if *die > 0 {
-		time.AfterFunc(*die, func() { log.Print("the pool ran dry"); os.Exit(9) })
 	}
 	select {
 	case <-time.After(*after):
@@ -91,8 +88,11 @@ func answer() http.Handler {
 	version, _ := os.ReadFile("version.txt")
 	var asked atomic.Int64
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		code := *status
-		if *flap && asked.Add(1)%2 == 0 {
+		code, n := *status, asked.Add(1)
+		if *die > 0 && n == 1 {
+			time.AfterFunc(*die, func() { log.Print("the pool ran dry"); os.Exit(9) })
+		}
+		if *flap && n%2 == 0 {
 			code = http.StatusServiceUnavailable
 		}
 		w.WriteHeader(code)
