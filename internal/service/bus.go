@@ -176,10 +176,17 @@ func hasJob(props map[string]any) bool {
 	return ok && id != 0
 }
 
-// impliedResult tells from a unit without a job how its last one ended.
+// impliedResult tells from a unit without a job how its last one ended. To stop a unit that fails is to stop it. A simple unit
+// is started once it has a process; what became of that is not for the job to say.
 func impliedResult(props map[string]any, verb string) string {
 	st := unitState(props)
-	if (verb == "stop") == (st.Active == "inactive") || st.Type == "oneshot" && st.Result == "success" {
+	up := st.Active != "inactive" && st.Active != "failed"
+	switch {
+	case verb == "stop" && !up, verb != "stop" && up:
+		return "done"
+	case verb != "stop" && (st.Type == "simple" || st.Type == "idle"):
+		return "done"
+	case verb != "stop" && st.Type == "oneshot" && st.Active == "inactive" && st.Result == "success":
 		return "done"
 	}
 	return "failed"

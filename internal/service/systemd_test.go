@@ -83,3 +83,25 @@ func TestMessageForms(t *testing.T) {
 		}
 	}
 }
+
+// TestImpliedResult: the signal of a job's end may be lost.
+func TestImpliedResult(t *testing.T) {
+	for _, tt := range []struct{ verb, kind, active, result, want string }{
+		{"stop", "simple", "inactive", "success", "done"},
+		{"stop", "simple", "failed", "timeout", "done"},
+		{"stop", "simple", "active", "success", "failed"},
+		{"restart", "notify", "active", "success", "done"},
+		{"restart", "notify", "activating", "exit-code", "done"},
+		{"restart", "notify", "failed", "timeout", "failed"},
+		{"restart", "forking", "inactive", "success", "failed"},
+		{"restart", "simple", "failed", "exit-code", "done"},
+		{"restart", "oneshot", "inactive", "success", "done"},
+		{"restart", "oneshot", "active", "success", "done"},
+		{"restart", "oneshot", "failed", "exit-code", "failed"},
+	} {
+		props := map[string]any{"Type": tt.kind, "ActiveState": tt.active, "Result": tt.result}
+		if got := impliedResult(props, tt.verb); got != tt.want {
+			t.Errorf("%s of a %s unit that is %s (%s): got %s, want %s", tt.verb, tt.kind, tt.active, tt.result, got, tt.want)
+		}
+	}
+}
