@@ -45,7 +45,7 @@ var animals = []animal{
 		outcome: deployment.RolledBack, step: deployment.Check, reason: "unit exited with status 1|main process ended and was restarted"},
 	{name: "limited", over: "StartLimitIntervalSec=1h\nStartLimitBurst=3", first: good, second: good,
 		meanwhile: "while systemctl restart limited.service; do :; done 2> /dev/null; systemctl show --property=Result limited.service | grep start-limit-hit",
-		outcome: deployment.Deployed},
+		outcome:   deployment.Deployed},
 	{name: "slow", first: good, second: "exec beast -after 2s", outcome: deployment.Deployed},
 	{name: "late", first: good, second: "exec beast -after 1h",
 		outcome: deployment.RolledBack, step: deployment.Check, reason: "not healthy within 10s: GET "},

@@ -7,14 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,7 +72,7 @@ func open(t *testing.T, animals []animal) *zoo {
 	setup := "set -e\nuseradd --system towline; useradd --system zoo; install -d -o towline -g towline /etc/towline /srv/bucket; install -d -m 0777 /run/zoo\n" +
 		"chgrp towline /etc/towline/agent.yaml; chmod 640 /etc/towline/agent.yaml; systemctl daemon-reload\n"
 	for _, a := range animals {
-		_, z.port[a.name], _ = strings.Cut(parts.FreeAddr(t), ":")
+		z.port[a.name] = freePort(t)
 		for path, text := range a.files(z.port[a.name]) {
 			files[path] = text
 		}
@@ -84,6 +88,26 @@ func open(t *testing.T, animals []animal) *zoo {
 	z.Run(t, "sh", "/root/setup")
 	z.WaitActive(t, "towline-agent.service")
 	return z
+}
+
+// lastPort is the port that freePort gave out last.
+var lastPort atomic.Int64
+
+func init() { lastPort.Store(int64(10_000 + rand.IntN(10_000))) }
+
+// freePort is a port of the loopback that nobody listens on. An app is off it whenever it is restarted, so it is none of those
+// that the kernel gives to whoever asks for any, or connects: they begin at 32768.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		port := strconv.FormatInt(lastPort.Add(1), 10)
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return ""
 }
 
 // unpack writes many files at once. Those that begin with #! can be run.
