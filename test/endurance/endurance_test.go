@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	deployments = flag.Int("deployments", 60, "releases that TestEndurance publishes, one after the other")
+	deployments = flag.Int("deployments", 50, "releases that TestEndurance publishes, one after the other")
 	seed        = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the order of bad releases and of the store's troubles")
 )
 
