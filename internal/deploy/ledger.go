@@ -11,7 +11,8 @@ import (
 	"github.com/towline/towline/internal/release"
 )
 
-// keepAccepted is how many accepted pointers and how many steps of the trail are remembered.
+// keepAccepted is how many accepted pointers and how many steps of the trail are remembered. The whole state is written at each
+// change: full, with messages as people write them, it has some 430 KiB and a save takes some ten milliseconds.
 const keepAccepted = 1000
 
 // adopted begins the identity of a directory whose release is not known.
@@ -44,7 +45,6 @@ type accepted struct {
 	Hash   string `json:"hash"`
 	Msg    string `json:"msg,omitempty"`
 	Date   string `json:"date,omitempty"`
-	SHA256 string `json:"sha256,omitempty"`
 	// Modified is its newest Last-Modified that was seen in the bucket, zero if it was never seen there.
 	Modified time.Time          `json:"modified,omitzero"`
 	Healthy  bool               `json:"healthy,omitempty"` // its release has been live and healthy here
@@ -112,12 +112,20 @@ func identity(p release.Pointer, plain bool) string {
 	return p.Artifact.SHA256
 }
 
+// sha256 is the digest of the artifact that the pointer named; empty if it was a plain one. It is not kept beside the identity,
+// which it is: states that older agents wrote have it twice.
+func (a accepted) sha256() string {
+	if strings.HasPrefix(a.ID, "plain:") {
+		return ""
+	}
+	return a.ID
+}
+
 func (l *ledger) accept(v release.Verified, modified time.Time) {
 	p := v.Pointer()
 	if !slices.ContainsFunc(l.Accepted, func(a accepted) bool { return a.Digest == v.Digest() }) {
 		l.Accepted = append(l.Accepted, accepted{
-			Seq: p.Seq, Digest: v.Digest(), ID: identity(p, v.Plain()), Hash: p.Release.Hash, Msg: p.Release.Msg,
-			Date: p.Release.Date, SHA256: p.Artifact.SHA256,
+			Seq: p.Seq, Digest: v.Digest(), ID: identity(p, v.Plain()), Hash: p.Release.Hash, Msg: p.Release.Msg, Date: p.Release.Date,
 		})
 		if n := len(l.Accepted) - keepAccepted; n > 0 {
 			l.Accepted = slices.Delete(l.Accepted, 0, n)

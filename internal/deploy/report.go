@@ -286,7 +286,7 @@ func (e *Engine) releases() []deployment.Release {
 		listed[a.ID] = true
 		_, onDisk := s.treeOf(a.ID)
 		out = append(out, deployment.Release{
-			Seq: a.Seq, Hash: a.Hash, Msg: a.Msg, Date: a.Date, SHA256: a.SHA256,
+			Seq: a.Seq, Hash: a.Hash, Msg: a.Msg, Date: a.Date, SHA256: a.sha256(),
 			Live: a.ID == current.ID, OnDisk: onDisk, Outcome: a.Outcome,
 		})
 	}
