@@ -151,12 +151,11 @@ func (a *agent) get(t *testing.T, path string) []byte {
 	return data
 }
 
-// records are the newest deployments that have ended, newest first.
-func (a *agent) records(t *testing.T) []deployment.Record {
+// detail is what the agent says of its app: releases and deployments, newest first.
+func (a *agent) detail(t *testing.T) (d deployment.Detail) {
 	t.Helper()
-	var d deployment.Detail
 	must(t, json.Unmarshal(a.get(t, "/v1/apps/web"), &d))
-	return d.Deployments
+	return d
 }
 
 // eventually waits until the condition holds.

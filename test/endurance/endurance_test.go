@@ -22,8 +22,11 @@ var (
 	seed        = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the order of bad releases and of the store's troubles")
 )
 
-// keepRecords is how many deployments the agent remembers.
-const keepRecords = 100
+// The agent remembers so many deployments with their events, and so many pointers that it has followed.
+const (
+	keepRecords  = 100
+	keepAccepted = 1000
+)
 
 // TestEndurance publishes good and bad releases in turn.
 func TestEndurance(t *testing.T) {
@@ -57,7 +60,7 @@ func TestEndurance(t *testing.T) {
 		seq := p.seq
 		a.ring(t, pointer, seq)
 		eventually(t, "release "+hash+", which is "+k.name+", ended as it must", 10*time.Minute, func() bool {
-			history.read(t, a.records(t))
+			history.read(t, a.detail(t).Deployments)
 			of := history.of(seq)
 			return len(of) > 0 && k.fits(of[len(of)-1])
 		})
@@ -86,9 +89,13 @@ func TestEndurance(t *testing.T) {
 	if want := min(keepRecords, len(history.records)); len(kept) != want {
 		t.Errorf("records on the disk: got %d, want %d", len(kept), want)
 	}
+	listed := a.detail(t).Releases
+	if want := min(keepAccepted, len(published)); len(listed) != want || listed[0].Seq != p.seq {
+		t.Errorf("releases that the agent lists: got %d, the newest with seq %d, want %d and %d", len(listed), listed[0].Seq, want, p.seq)
+	}
 	// Early is up to the hundredth deployment, or to the half of a short run; the end is as long.
 	at := min(100, len(taken)/2)
-	table, grown := flat(most(taken[at/2:at]), most(taken[len(taken)-at/2:]))
+	table, grown := flat(most(taken[at/2:at]), most(taken[len(taken)-at/2:]), len(published))
 	for _, g := range grown {
 		t.Errorf("not flat between deployment %d and the end: %s", at, g)
 	}
