@@ -58,7 +58,7 @@ apps:
   web:
     dir: DIR/web
     restart: [/bin/grep, "-qv", "does not start", DIR/web/current/kind]
-    health: {http: %q, expect: "{{hash}}", within: 1s, stable: 0s}
+    health: {http: %q, expect: "{{hash}}", within: 2s, stable: 0s}
     hooks: {before-activate: [./hook]}
     keep: 2
 `, bucketURL, public, parts.FreeAddr(t), "http://"+a.health(t)+"/")

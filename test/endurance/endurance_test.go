@@ -90,8 +90,10 @@ func TestEndurance(t *testing.T) {
 		t.Errorf("records on the disk: got %d, want %d", len(kept), want)
 	}
 	listed := a.detail(t).Releases
-	if want := min(keepAccepted, len(published)); len(listed) != want || listed[0].Seq != p.seq {
-		t.Errorf("releases that the agent lists: got %d, the newest with seq %d, want %d and %d", len(listed), listed[0].Seq, want, p.seq)
+	if want := min(keepAccepted, len(published)); len(listed) != want {
+		t.Errorf("releases that the agent lists: got %d, want %d", len(listed), want)
+	} else if listed[0].Seq != p.seq {
+		t.Errorf("the newest release that the agent lists: got seq %d, want %d", listed[0].Seq, p.seq)
 	}
 	// Early is up to the hundredth deployment, or to the half of a short run; the end is as long.
 	at := min(100, len(taken)/2)
