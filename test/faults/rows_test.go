@@ -12,7 +12,8 @@ var faults = []string{
 	"read-only, unmounted, or two filesystems", "`state.json` torn or gone", "`current` missing, elsewhere, or a directory",
 	"a release directory changed or half deleted", "the store is away for hours", "5xx, throttling, resets, broken bodies",
 	"stale reads", "a store that ignores conditions", "a pointer that is missing, refused, huge or no pointer",
-	"two publishers at once", "an older commit's job ends last", "a publisher dies or is cancelled", "a wrong or jumping clock", "a service that crashes, hangs, exits or forks away",
+	"two publishers at once", "an older commit's job ends last", "a publisher dies or is cancelled", "a wrong or jumping clock",
+	"a service that crashes, hangs, exits or forks away",
 	"the start limit is hit", "health that comes and goes", "both releases are bad", "a unit edited, masked or removed",
 	"D-Bus or polkit in the way", "a reboot in a deployment", "the agent is replaced in a deployment", "two agents on one server",
 	"a hundred apps, a storm of pings", "releases fill the disk", "somebody changes things by hand",
@@ -125,7 +126,8 @@ var rows = map[string]row{
 	"a store that ignores conditions": {
 		"it is told apart and said; a publisher that was overwritten finds out; two at once are not promised anything there",
 		slices.Concat(
-			in("internal/bucket", "TestStoresWithoutConditionalWrites", "TestStoresThatIgnoreConditionsOnReading", "TestTryOnALooseStore", "TestUnquotedETags"),
+			in("internal/bucket", "TestStoresWithoutConditionalWrites", "TestStoresThatIgnoreConditionsOnReading",
+				"TestTryOnALooseStore", "TestUnquotedETags"),
 			in("internal/publish", "TestStoreWithoutCreateOnly"),
 			in("test/publishers", "TestStoreThatIgnoresCreateOnly", "TestStoreThatIgnoresIfMatch", "TestSimulatedLooseStores"),
 		),
@@ -141,7 +143,8 @@ var rows = map[string]row{
 		"on a store with create-only writes each has a sequence number of its own or ends `superseded` and names the winner's run; no newer release is lost",
 		slices.Concat(
 			in("internal/publish", "TestPublishersRace", "TestNewerPublisherWins"),
-			in("test/publishers", "TestSixteenPublishersAtOnce", "TestSixteenPublishersMixed", "TestSimulatedPublishers", "TestSimulatedMixture"),
+			in("test/publishers", "TestSixteenPublishersAtOnce", "TestSixteenPublishersMixed", "TestSimulatedPublishers",
+				"TestSimulatedMixture"),
 		),
 	},
 	"an older commit's job ends last": {
@@ -155,7 +158,8 @@ var rows = map[string]row{
 		"the pointer is as it was before or as it is after; the next run says what it found and completes it",
 		slices.Concat(
 			in("test/publishers", "TestCutAtEveryRequest"),
-			in("internal/publish", "TestNextRunSaysWhatItFound", "TestCancelledSaysHowFarItCame", "TestHigherHistoryIsCopiedOverThePointer"),
+			in("internal/publish", "TestNextRunSaysWhatItFound", "TestCancelledSaysHowFarItCame",
+				"TestHigherHistoryIsCopiedOverThePointer"),
 		),
 	},
 	"a wrong or jumping clock": {
@@ -195,7 +199,8 @@ var rows = map[string]row{
 	"a unit edited, masked or removed": {
 		"the deployment fails with the unit's name and trouble before anything is touched, or what is live is put back",
 		slices.Concat(
-			in("internal/deploy", "TestUnitTroubleFailsBeforeAnythingIsTouched", "TestUnitThatWasNotRestartedIsLeftAlone", "TestTroubleOfTheServerIsNotHeldAgainstTheRelease"),
+			in("internal/deploy", "TestUnitTroubleFailsBeforeAnythingIsTouched", "TestUnitThatWasNotRestartedIsLeftAlone",
+				"TestTroubleOfTheServerIsNotHeldAgainstTheRelease"),
 			in("internal/service", "TestSystemdRefusals"),
 		),
 	},
@@ -229,7 +234,8 @@ var rows = map[string]row{
 	"a hundred apps, a storm of pings": {
 		"pings are limited for each address and for all; an app in trouble does not hold up the others",
 		slices.Concat(
-			in("internal/agent", "TestPingFlood", "TestOneBrokenAppDoesNotStopTheOthers", "TestTroubleOfAUnitOrAPointerStaysWithItsApp", "TestConnectionsAreLimited"),
+			in("internal/agent", "TestPingFlood", "TestOneBrokenAppDoesNotStopTheOthers",
+				"TestTroubleOfAUnitOrAPointerStaysWithItsApp", "TestConnectionsAreLimited"),
 		),
 	},
 	"releases fill the disk": {
