@@ -186,7 +186,7 @@ func hostileBodies(t *testing.T) {
 			w.WriteHeader(http.StatusPartialContent)
 			_, _ = w.Write(good[5:])
 		}},
-		{"a page with status 200", deployment.ExitRefused, func(w http.ResponseWriter, _ *http.Request, _ []byte) {
+		{"a page with status 200", deployment.ExitError, func(w http.ResponseWriter, _ *http.Request, _ []byte) {
 			_, _ = io.WriteString(w, "<html>please log in</html>")
 		}},
 		{"a redirect to another host", deployment.ExitError, func(w http.ResponseWriter, r *http.Request, _ []byte) {
