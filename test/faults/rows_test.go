@@ -65,18 +65,20 @@ var rows = map[string]row{
 		),
 	},
 	"disk, quota or inodes are used up": {
-		"the same; once there is room the agent goes on by itself",
+		"a release that does not fit is refused before a byte of it is fetched; one that meets a full disk on the way fails and leaves nothing; once there is room the agent goes on by itself",
 		slices.Concat(
 			in("test/crash", "TestFaults"),
 			in("internal/deploy", "TestNothingIsBegunThatCouldNotBeWrittenDown"),
+			in("test/host", "TestNoSpaceBefore", "TestNoSpaceDuring", "TestNoSpaceForTheState"),
 		),
 	},
 	"read-only, unmounted, or two filesystems": {
-		"a write to a disk that became read-only fails as any other; nothing is installed where a disk is not mounted; a mount inside of a release is refused",
+		"a write to a disk that became read-only fails as any other; nothing is installed where a disk is not mounted; an app directory on two filesystems and a mount inside of a release are refused",
 		slices.Concat(
 			in("test/crash", "TestFaults"),
 			in("internal/deploy", "TestEmptiedDirectoryIsNotInstalledInto"),
 			in("internal/appdir", "TestSealRefusesAMount", "TestOpenProblems"),
+			in("test/host", "TestReadOnly", "TestLostMount", "TestTwoFilesystems"),
 		),
 	},
 	"`state.json` torn or gone": {
@@ -84,6 +86,7 @@ var rows = map[string]row{
 		slices.Concat(
 			in("internal/journal", "TestTornStateIsCorrupt"),
 			in("internal/deploy", "TestMissingStateLocksRemoteInstalls", "TestStateThatCannotBeReadIsNotLost"),
+			in("test/host", "TestTornState"),
 		),
 	},
 	"`current` missing, elsewhere, or a directory": {
@@ -91,6 +94,7 @@ var rows = map[string]row{
 		slices.Concat(
 			in("internal/deploy", "TestCurrentTouchedByHand", "TestCurrentRemovedIsGoneBackTo", "TestCurrentLedElsewhere"),
 			in("internal/appdir", "TestCurrentRefusesWhatItDidNotMake"),
+			of("test/host", "TestByHand", "missing", "dangling", "absolute", "outside", "a directory", "a file"),
 		),
 	},
 	"a release directory changed or half deleted": {
@@ -98,6 +102,8 @@ var rows = map[string]row{
 		slices.Concat(
 			in("internal/deploy", "TestNextOlderSoundReleaseIsTaken", "TestVerifyTellsWhatWasChanged"),
 			in("internal/agent", "TestTamperedReleaseIsNotRolledBackTo"),
+			of("test/host", "TestByHand", "the live release half deleted", "the previous release half deleted",
+				"the live release deleted"),
 		),
 	},
 	"the store is away for hours": {
@@ -106,6 +112,7 @@ var rows = map[string]row{
 			in("internal/deploy", "TestStoreDownForHours", "TestTroubleWithTheBucketIsTriedAgain"),
 			in("internal/bucket", "TestUnreachable"),
 			in("internal/agent/outbox", "TestReceiptsAreBounded"),
+			of("test/store", "TestMisbehavingStore", "store away"),
 		),
 	},
 	"5xx, throttling, resets, broken bodies": {
@@ -114,6 +121,8 @@ var rows = map[string]row{
 			in("test/endurance", "TestEndurance"),
 			in("internal/bucket", "TestRetries", "TestStalls", "TestLostAnswers"),
 			in("internal/agent", "TestSourceResumes"),
+			of("test/store", "TestMisbehavingStore", "503 storm", "429 storm", "truncated three times", "reset in the middle",
+				"stalled in the middle", "drip", "resets all the time"),
 		),
 	},
 	"stale reads": {
@@ -121,6 +130,7 @@ var rows = map[string]row{
 		slices.Concat(
 			in("internal/deploy", "TestStaleReadIsNotBelievedAtOnce", "TestStaleReadAfterAPing"),
 			in("test/threats", "TestStaleReadIsNoRevert"),
+			of("test/store", "TestMisbehavingStore", "stale reads"),
 		),
 	},
 	"a store that ignores conditions": {
@@ -130,6 +140,7 @@ var rows = map[string]row{
 				"TestTryOnALooseStore", "TestUnquotedETags"),
 			in("internal/publish", "TestStoreWithoutCreateOnly"),
 			in("test/publishers", "TestStoreThatIgnoresCreateOnly", "TestStoreThatIgnoresIfMatch", "TestSimulatedLooseStores"),
+			of("test/store", "TestMisbehavingStore", "conditions ignored", "unquoted etags only"),
 		),
 	},
 	"a pointer that is missing, refused, huge or no pointer": {
@@ -137,6 +148,8 @@ var rows = map[string]row{
 		slices.Concat(
 			in("internal/bucket", "TestAnswersThatAreNotS3", "TestRefusals", "TestEndlessAnswers"),
 			in("internal/release", "TestPointerRefusals"),
+			of("test/store", "TestMisbehavingStore", "missing", "pointer 403", "pointer empty", "pointer of 10 GiB",
+				"pointer without end", "pointer a web page"),
 		),
 	},
 	"two publishers at once": {
@@ -160,6 +173,7 @@ var rows = map[string]row{
 			in("test/publishers", "TestCutAtEveryRequest"),
 			in("internal/publish", "TestNextRunSaysWhatItFound", "TestCancelledSaysHowFarItCame",
 				"TestHigherHistoryIsCopiedOverThePointer"),
+			of("test/store", "TestMisbehavingStore", "answer of the history lost", "answer of the pointer lost", "503 after the history"),
 		),
 	},
 	"a wrong or jumping clock": {
@@ -167,6 +181,7 @@ var rows = map[string]row{
 		slices.Concat(
 			in("internal/deploy", "TestDecide", "TestClockPutBackDuringADeployment"),
 			in("test/threats", "TestReplayToAFreshServer"),
+			in("test/host", "TestClockOfTheStore", "TestClockOfThePublisher", "TestClockJumps", "TestClockPutBack"),
 		),
 	},
 	"a service that crashes, hangs, exits or forks away": {
@@ -175,12 +190,16 @@ var rows = map[string]row{
 			in("test/system", "TestServiceOnSystemd", "TestUnitsThatDeployBadly"),
 			in("internal/health", "TestGate"),
 			in("internal/service", "TestSystemdCrashLoop", "TestSystemdNeverReady", "TestSystemdIgnoresSigterm"),
+			of("test/zoo", "TestZoo", "loop", "late", "unready", "zero", "zeros", "daemon", "forker", "orphan", "deaf", "stubborn",
+				"ghost", "socket", "glutton"),
+			in("test/zoo", "TestRollBackTime"),
 		),
 	},
 	"the start limit is hit": {
 		"the failure is reset before the restart, so that the old release starts",
 		slices.Concat(
 			in("internal/service", "TestSystemdStartLimit"),
+			of("test/zoo", "TestZoo", "limit", "limited"),
 		),
 	},
 	"health that comes and goes": {
@@ -188,12 +207,14 @@ var rows = map[string]row{
 		slices.Concat(
 			in("internal/health", "TestGate"),
 			in("internal/deploy", "TestSickReleaseIsRolledBackAndQuarantined"),
+			of("test/zoo", "TestZoo", "flap", "soak"),
 		),
 	},
 	"both releases are bad": {
 		"`broken`, said once; nothing goes back and forth by itself",
 		slices.Concat(
 			in("internal/deploy", "TestBothReleasesSickIsBroken", "TestPromotingTheOldReleaseAfterBrokenProvesItAgain"),
+			of("test/zoo", "TestZoo", "both", "both is left alone"),
 		),
 	},
 	"a unit edited, masked or removed": {
@@ -202,6 +223,7 @@ var rows = map[string]row{
 			in("internal/deploy", "TestUnitTroubleFailsBeforeAnythingIsTouched", "TestUnitThatWasNotRestartedIsLeftAlone",
 				"TestTroubleOfTheServerIsNotHeldAgainstTheRelease"),
 			in("internal/service", "TestSystemdRefusals"),
+			of("test/zoo", "TestZoo", "edited", "masked", "removed", "spoilt"),
 		),
 	},
 	"D-Bus or polkit in the way": {
@@ -209,6 +231,8 @@ var rows = map[string]row{
 		slices.Concat(
 			in("internal/service", "TestSystemdReconnects", "TestConnectGivesUpWithItsContext", "TestSystemdPolkit"),
 			in("internal/deploy", "TestDeniedRestartIsNotTheReleasesFault", "TestCurrentLeadsBackWhileTheServiceManagerIsAway"),
+			of("test/zoo", "TestBus", "dbus dies", "dbus is frozen", "polkit is frozen"),
+			of("test/zoo", "TestZoo", "denied"),
 		),
 	},
 	"a reboot in a deployment": {
@@ -216,12 +240,14 @@ var rows = map[string]row{
 		slices.Concat(
 			in("test/crash", "TestPowerCut"),
 			in("internal/deploy", "TestHeldPayloadIsNotTakenUpAfterADeath", "TestProvenReleaseIsNotProvenAgainAfterADeathInConfirm"),
+			of("test/host", "TestDeathAtEveryStep", "power", "kill"),
 		),
 	},
 	"the agent is replaced in a deployment": {
 		"it stops where it may, and the next one brings the deployment to one outcome",
 		slices.Concat(
 			in("internal/agent", "TestStopAtEveryStep", "TestThePortOutlivesTheAgent"),
+			of("test/host", "TestDeathAtEveryStep", "restart"),
 		),
 	},
 	"two agents on one server": {
@@ -229,6 +255,7 @@ var rows = map[string]row{
 		slices.Concat(
 			in("internal/agent", "TestOnceFindsAnotherAgent"),
 			in("internal/appdir", "TestLock"),
+			in("test/host", "TestTwoAgents"),
 		),
 	},
 	"a hundred apps, a storm of pings": {
@@ -236,6 +263,7 @@ var rows = map[string]row{
 		slices.Concat(
 			in("internal/agent", "TestPingFlood", "TestOneBrokenAppDoesNotStopTheOthers",
 				"TestTroubleOfAUnitOrAPointerStaysWithItsApp", "TestConnectionsAreLimited"),
+			in("test/host", "TestHundredApps"),
 		),
 	},
 	"releases fill the disk": {
@@ -252,6 +280,7 @@ var rows = map[string]row{
 		slices.Concat(
 			in("internal/deploy", "TestCurrentTouchedByHand", "TestLoopScrubsAndVerifies"),
 			in("internal/service", "TestSystemdStartedFrom"),
+			in("test/host", "TestByHand"),
 		),
 	},
 }
