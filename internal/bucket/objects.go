@@ -40,35 +40,51 @@ func (s *store) GetVersion(ctx context.Context, key, versionID string, limit int
 	return data, err
 }
 
+// bodyTries is how often a small object is asked for whose body breaks off: the library tries again until there is an answer, and
+// takes that for the end of its work.
+const bodyTries = 3
+
 // read gives a whole object of at most limit bytes.
-func (s *store) read(ctx context.Context, in *s3.GetObjectInput, key string, limit int64) ([]byte, Info, error) {
+func (s *store) read(ctx context.Context, in *s3.GetObjectInput, key string, limit int64) (data []byte, info Info, err error) {
+	for range bodyTries {
+		var began bool
+		data, info, began, err = s.readOnce(ctx, in, key, limit)
+		if !began || !errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
+			break
+		}
+	}
+	return data, info, err
+}
+
+// readOnce asks once. began says that a body came, whole or not.
+func (s *store) readOnce(ctx context.Context, in *s3.GetObjectInput, key string, limit int64) (data []byte, info Info, began bool, err error) {
 	if err := checkKey(key); err != nil {
-		return nil, Info{}, err
+		return nil, Info{}, false, err
 	}
 	short, cancel := context.WithTimeout(ctx, small)
 	defer cancel()
 	in.Bucket, in.Key = &s.loc.name, &key
 	out, err := s.client.GetObject(short, in)
 	if err != nil {
-		return nil, Info{}, s.fault(ctx, "get object", key, err)
+		return nil, Info{}, false, s.fault(ctx, "get object", key, err)
 	}
 	defer out.Body.Close()
-	info := Info{Key: key, Size: aws.ToInt64(out.ContentLength), ETag: quoted(out.ETag), Modified: aws.ToTime(out.LastModified)}
+	info = Info{Key: key, Size: aws.ToInt64(out.ContentLength), ETag: quoted(out.ETag), Modified: aws.ToTime(out.LastModified)}
 	if in.IfNoneMatch != nil && info.ETag == *in.IfNoneMatch {
-		return nil, info, s.fault(ctx, "get object", key, ErrNotModified) // this store ignores the condition
+		return nil, info, false, s.fault(ctx, "get object", key, ErrNotModified) // this store ignores the condition
 	}
 	if info.Size > limit {
-		return nil, info, tooLarge(key, "bucket "+s.loc.name, limit)
+		return nil, info, false, tooLarge(key, "bucket "+s.loc.name, limit)
 	}
-	data, err := io.ReadAll(io.LimitReader(out.Body, limit+1))
+	data, err = io.ReadAll(io.LimitReader(out.Body, limit+1))
 	if err != nil {
-		return nil, info, s.fault(ctx, "get object", key, err)
+		return nil, info, true, s.fault(ctx, "get object", key, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, info, tooLarge(key, "bucket "+s.loc.name, limit)
+		return nil, info, false, tooLarge(key, "bucket "+s.loc.name, limit)
 	}
 	info.Size = int64(len(data))
-	return data, info, nil
+	return data, info, true, nil
 }
 
 func (s *store) Stat(ctx context.Context, key string) (Info, error) {
