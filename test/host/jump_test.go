@@ -168,7 +168,7 @@ func TestClockJumps(t *testing.T) {
 		var r deployment.Receipt
 		eventually(t, "the receipt says so", func() (bool, string) {
 			r = w.receipt()
-			return r.Live.Hash == version && r.Deployment != nil && r.Deployment.Outcome == deployment.Deployed, fmt.Sprintf("%+v", r)
+			return r.Live.Hash == version && r.Deployment != nil && r.Deployment.Outcome == deployment.Deployed, fmt.Sprintf("%+v\n%+v\n%s", r, r.Deployment, d.out.String())
 		})
 		end := r.Deployment.Events[len(r.Deployment.Events)-1]
 		if end.TookMS < 0 || end.TookMS > time.Minute.Milliseconds() {

@@ -93,7 +93,9 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if err != nil {
 			w.WriteHeader(http.StatusInternalServerError)
+			return
 		}
+		w.Header().Set("ETag", etag(sha256.Sum256(data)))
 	case http.MethodGet, http.MethodHead:
 		s.get(w, r, key, path)
 	default:
@@ -120,12 +122,14 @@ func (s *store) get(w http.ResponseWriter, r *http.Request, key, path string) {
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("ETag", `"`+hex.EncodeToString(sum.Sum(nil)[:16])+`"`)
+	w.Header().Set("ETag", etag([32]byte(sum.Sum(nil))))
 	if strings.HasSuffix(key, ".tar.zst") && r.Method == http.MethodGet {
 		w = &watched{ResponseWriter: w, store: s, size: size}
 	}
 	http.ServeContent(w, r, "", info.ModTime(), f)
 }
+
+func etag(sum [32]byte) string { return `"` + hex.EncodeToString(sum[:16]) + `"` }
 
 // watched tells the store how much of an artifact has been sent.
 type watched struct {
