@@ -1,18 +1,16 @@
 package artifact
 
 import (
-	"archive/tar"
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"runtime"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -22,9 +20,14 @@ import (
 
 // Pack writes the tree as an artifact to out, which should be empty and at its start, and says what it wrote; the Key
 // is left empty. The bytes depend on the tree and the options alone. Memory is bounded whatever the tree's size: about
-// 16 MiB for each of at most ten workers, and some 300 bytes an entry. A file that changes while it is packed is an error that
+// 14 MiB for each of at most eight workers, and some 600 bytes an entry. A file that changes while it is packed is an error that
 // names it. Errors that the tree or the options cause match ErrSource; a missing Dir matches fs.ErrNotExist too.
 func Pack(ctx context.Context, out *os.File, o PackOptions) (release.Artifact, error) {
+	return packCut(ctx, out, o, cuts.plan)
+}
+
+// packCut is Pack with the frames cut by plan.
+func packCut(ctx context.Context, out *os.File, o PackOptions, plan func([]Entry) []frame) (release.Artifact, error) {
 	a := release.Artifact{Format: cmp.Or(o.Format, release.FormatZstd)}
 	if a.Format != release.FormatZstd && a.Format != release.FormatGzip {
 		return release.Artifact{}, sourceError{fmt.Errorf("pack: unknown format %q", o.Format)}
@@ -87,67 +90,85 @@ func (p *packer) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// run packs every frame. Two workers more than cores, so that one slow frame at the head of the queue does not leave a
-// core idle; eight cores at most, for memory.
-func (p *packer) run(frames []frame) (err error) {
-	var idle, busy []*worker
-	for range min(runtime.GOMAXPROCS(0), 8) + 2 {
-		w, err := p.newWorker()
+// job is one frame under way. Its buffer is used again for a later frame.
+type job struct {
+	frame frame
+	made  Frame
+	data  []byte // of the frame as it goes into the artifact; for tar+gzip the tar stream
+	done  chan error
+}
+
+// run packs every frame: a worker for each core, eight at most, and two frames more under way than workers, so that one slow
+// frame at the head of the queue does not leave a core idle. What is read takes a buffer for each worker, what was made one
+// for each frame under way, as large as the largest frame.
+func (p *packer) run(frames []frame) error {
+	var most int64
+	for _, f := range frames {
+		most = max(most, f.bound())
+	}
+	count := min(runtime.GOMAXPROCS(0), 8, len(frames))
+	jobs := make(chan *job, count+2)
+	var working sync.WaitGroup
+	defer working.Wait()
+	defer close(jobs)
+	for range count {
+		w, err := p.newWorker(most)
 		if err != nil {
 			return err
 		}
-		idle = append(idle, w)
+		working.Go(func() {
+			defer w.dirs.close()
+			for j := range jobs {
+				j.done <- w.pack(j)
+			}
+		})
 	}
-	defer func() {
-		for _, w := range busy {
-			<-w.done
-		}
-		for _, w := range append(idle, busy...) {
-			w.dirs.close()
-		}
-	}()
+	var idle, busy []*job
+	for range count + 2 {
+		idle = append(idle, &job{data: make([]byte, 0, frameBound(most)), done: make(chan error, 1)})
+	}
 	for len(frames) > 0 || len(busy) > 0 {
 		if len(frames) > 0 && len(idle) > 0 {
 			if err := p.ctx.Err(); err != nil {
 				return fmt.Errorf("pack: %w", err)
 			}
-			w := idle[len(idle)-1]
-			idle, busy = idle[:len(idle)-1], append(busy, w)
-			w.frame, frames = frames[0], frames[1:]
-			go func() { w.done <- w.pack() }()
+			j := idle[len(idle)-1]
+			idle, busy = idle[:len(idle)-1], append(busy, j)
+			j.frame, frames = frames[0], frames[1:]
+			jobs <- j
 			continue
 		}
-		w := busy[0]
-		busy, idle = busy[1:], append(idle, w)
-		if err := <-w.done; err != nil {
+		j := busy[0]
+		busy, idle = busy[1:], append(idle, j)
+		if err := <-j.done; err != nil {
 			return err
 		}
-		if err := p.put(w); err != nil {
+		if err := p.put(j); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// put writes the frame that w has made.
-func (p *packer) put(w *worker) error {
+// put writes the frame that was made.
+func (p *packer) put(j *job) error {
 	if p.gzip != nil {
-		if _, err := p.gzip.Write(w.tar); err != nil {
+		if _, err := p.gzip.Write(j.data); err != nil {
 			return err
 		}
 	} else {
-		w.made.Offset = p.size
-		p.frames = append(p.frames, w.made)
-		if _, err := p.Write(w.zstd); err != nil {
+		j.made.Offset = p.size
+		p.frames = append(p.frames, j.made)
+		if _, err := p.Write(j.data); err != nil {
 			return err
 		}
 	}
-	for _, e := range w.frame.entries {
+	for _, e := range j.frame.entries {
 		switch {
 		case !e.Mode.IsRegular():
-		case w.frame.sliced:
-			p.bytes += w.frame.to - w.frame.from
-			if w.frame.to == e.Size {
+		case j.frame.sliced:
+			p.bytes += j.frame.to - j.frame.from
+			if j.frame.to == e.Size {
 				p.files++
 			}
 		default:
@@ -167,13 +188,11 @@ type worker struct {
 	encoder *zstd.Encoder // nil for tar+gzip
 	frame   frame
 	tar     []byte
-	zstd    []byte
-	made    Frame
-	done    chan error
 }
 
-func (p *packer) newWorker() (*worker, error) {
-	w := &worker{dirs: dirs{root: p.root}, done: make(chan error, 1)}
+// newWorker returns a worker for frames of at most so many bytes of content.
+func (p *packer) newWorker(most int64) (*worker, error) {
+	w := &worker{dirs: dirs{root: p.root}}
 	if p.gzip != nil {
 		return w, nil
 	}
@@ -185,12 +204,16 @@ func (p *packer) newWorker() (*worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pack: %w", err)
 	}
-	w.encoder = enc
+	w.encoder, w.tar = enc, make([]byte, 0, most)
 	return w, nil
 }
 
-// pack makes the worker's frame.
-func (w *worker) pack() error {
+// pack makes the job's frame.
+func (w *worker) pack(j *job) error {
+	w.frame = j.frame
+	if w.encoder == nil { // what is made is the tar stream itself
+		w.tar = j.data
+	}
 	w.tar = w.tar[:0]
 	for _, e := range w.frame.entries {
 		if err := w.add(e); err != nil {
@@ -198,15 +221,16 @@ func (w *worker) pack() error {
 		}
 	}
 	if len(w.frame.entries) == 0 {
-		w.tar = append(w.tar, make([]byte, 1024)...)
+		w.tar = append(w.tar, make([]byte, tarEnd)...)
 	}
 	if w.encoder == nil {
+		j.data = w.tar
 		return nil
 	}
-	w.zstd = w.encoder.EncodeAll(w.tar, w.zstd[:0])
-	w.made = Frame{
-		Size: int64(len(w.zstd)), UnpackedSize: int64(len(w.tar)),
-		SHA256: sha256.Sum256(w.zstd), Content: sha256.Sum256(w.tar),
+	j.data = w.encoder.EncodeAll(w.tar, j.data[:0])
+	j.made = Frame{
+		Size: int64(len(j.data)), UnpackedSize: int64(len(w.tar)),
+		SHA256: sha256.Sum256(j.data), Content: sha256.Sum256(w.tar),
 	}
 	return nil
 }
@@ -218,11 +242,10 @@ func (w *worker) add(e Entry) error {
 		from, to = w.frame.from, w.frame.to
 	}
 	if from == 0 {
-		head, err := header(e)
-		if err != nil {
+		var err error
+		if w.tar, err = appendHeader(w.tar, e); err != nil {
 			return err
 		}
-		w.tar = append(w.tar, head...)
 	}
 	if !e.Mode.IsRegular() {
 		return nil
@@ -264,40 +287,4 @@ func (w *worker) read(e Entry, from, to int64) error {
 		return unfit(e.Path, "the file changed while it was packed")
 	}
 	return nil
-}
-
-// header is the tar header of e, PAX header included.
-func header(e Entry) ([]byte, error) {
-	h := tar.Header{Typeflag: tar.TypeReg, Name: e.Path, Size: e.Size, Mode: int64(e.Mode.Perm()), ModTime: epoch}
-	switch e.Mode.Type() {
-	case fs.ModeDir:
-		h.Typeflag = tar.TypeDir
-		h.Name += "/"
-	case fs.ModeSymlink:
-		h.Typeflag, h.Linkname = tar.TypeSymlink, e.Link
-	}
-	var b bytes.Buffer
-	if err := tar.NewWriter(&b).WriteHeader(&h); err != nil {
-		return nil, fmt.Errorf("pack %q: %w", e.Path, err)
-	}
-	// The writer leaves out of the header what is not ASCII, since a PAX record says it whole. Some readers take a link
-	// whose header has no target at all for one without.
-	if own := b.Len() - 512; e.Link != "" && b.Bytes()[own+157] == 0 {
-		return withTarget(b.Bytes(), own), nil
-	}
-	return b.Bytes(), nil
-}
-
-// withTarget puts a stand-in for a link's target into the header at offset own, and its checksum right.
-func withTarget(b []byte, own int) []byte {
-	b[own+157] = '-'
-	sum := 0
-	for i, c := range b[own : own+512] {
-		if i >= 148 && i < 156 {
-			c = ' '
-		}
-		sum += int(c)
-	}
-	copy(b[own+148:own+156], fmt.Sprintf("%06o\x00 ", sum))
-	return b
 }

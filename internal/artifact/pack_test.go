@@ -233,7 +233,7 @@ func TestFileChanges(t *testing.T) {
 		defer root.Close()
 		must(t, change(filepath.Join(dir, "b")))
 		p := packer{ctx: context.Background(), root: root, out: io.Discard}
-		if err := p.run(plan(entries)); !errors.Is(err, ErrSource) || !strings.Contains(fmt.Sprint(err), `"b"`) {
+		if err := p.run(cuts.plan(entries)); !errors.Is(err, ErrSource) || !strings.Contains(fmt.Sprint(err), `"b"`) {
 			t.Errorf("%s: err = %v, want ErrSource naming b", name, err)
 		}
 	}
@@ -258,7 +258,7 @@ func TestLargeFile(t *testing.T) {
 	if files != 3 || done != size+2 {
 		t.Errorf("progress ended at %d files, %d bytes, want 3, %d", files, done, size+2)
 	}
-	if limit := uint64(28<<20) * uint64(min(runtime.GOMAXPROCS(0), 8)+2); peak > before+limit {
+	if limit := uint64(16<<20) * uint64(min(runtime.GOMAXPROCS(0), 8)+2); peak > before+limit {
 		t.Errorf("heap in use rose from %d to %d MiB, want at most %d more", before>>20, peak>>20, limit>>20)
 	}
 	x := readIndex(t, data, a)
@@ -276,7 +276,7 @@ func TestLargeFile(t *testing.T) {
 func TestPackCanceled(t *testing.T) {
 	files := map[string]string{}
 	for i := range 50 {
-		files[fmt.Sprintf("f%02d", i)] = strings.Repeat("x", cutTarget)
+		files[fmt.Sprintf("f%02d", i)] = strings.Repeat("x", int(cuts.target))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	out, err := os.Create(filepath.Join(t.TempDir(), "out"))

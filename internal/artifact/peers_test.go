@@ -115,7 +115,7 @@ func TestRoundTrip(t *testing.T) {
 				files[p] = strings.Repeat("y", rapid.SampledFrom([]int{0, 1, 511, 512, 513, 30_000}).Draw(r, "size"))
 			}
 		}
-		if large := rapid.SampledFrom([]int{0, 0, 0, 0, 0, cutTarget, cutLimit + 1}).Draw(r, "large"); large > 0 {
+		if large := rapid.SampledFrom([]int{0, 0, 0, 0, 0, int(cuts.target), cutLimit + 1}).Draw(r, "large"); large > 0 {
 			files["large"] = strings.Repeat("z", large)
 		}
 		src := writeTree(t, files)
