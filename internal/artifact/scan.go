@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/bmatcuk/doublestar/v4"
 )
@@ -72,7 +73,7 @@ func scan(ctx context.Context, o PackOptions) (root *os.Root, entries []Entry, e
 }
 
 func walk(ctx context.Context, root *os.Root, start string, o PackOptions) ([]Entry, error) {
-	w := walker{ctx: ctx, root: root, tree: map[string]Entry{}}
+	w := walker{ctx: ctx, root: root, tree: map[string]Entry{}, used: map[string]*atomic.Bool{}}
 	var err error
 	if w.include, err = patterns("include", o.Include); err != nil {
 		return nil, err
@@ -80,14 +81,22 @@ func walk(ctx context.Context, root *os.Root, start string, o PackOptions) ([]En
 	if w.exclude, err = patterns("exclude", o.Exclude); err != nil {
 		return nil, err
 	}
-	w.used = map[string]bool{}
-	if err := fs.WalkDir(root.FS(), start, w.visit); err != nil {
+	for _, p := range slices.Concat(w.include, w.exclude) {
+		w.used[p] = new(atomic.Bool)
+	}
+	found, err := w.find(start)
+	if err != nil {
 		return nil, err
+	}
+	for _, e := range found {
+		if err := w.add(e); err != nil {
+			return nil, err
+		}
 	}
 	if o.Unmatched != nil {
 		for i, p := range append(w.include, w.exclude...) {
 			switch {
-			case w.used[p]:
+			case w.used[p].Load():
 			case i < len(w.include):
 				o.Unmatched("include", o.Include[i])
 			default:
@@ -125,37 +134,26 @@ type walker struct {
 	ctx              context.Context
 	root             *os.Root
 	include, exclude []string
-	used             map[string]bool // patterns that matched something
+	used             map[string]*atomic.Bool // patterns, and whether they matched something
 	tree             map[string]Entry
 }
 
-func (w *walker) visit(p string, d fs.DirEntry, err error) error {
-	if err == nil {
-		err = w.ctx.Err()
-	}
-	if err != nil {
-		return fmt.Errorf("pack: %w", err)
-	}
-	if p == "." {
-		return nil
-	}
+// visit says what is at p: an entry, if it is to be packed, and whether there is something below it.
+func (w *walker) visit(p string, d fs.DirEntry) (e Entry, packed, below bool, err error) {
 	if w.matches(w.exclude, p) || d.Name() == ".git" {
-		if d.IsDir() {
-			return fs.SkipDir
-		}
-		return nil
+		return e, false, false, nil
 	}
 	if len(w.include) > 0 && !w.included(p) {
-		return nil
+		return e, false, d.IsDir(), nil
 	}
 	if err := checkPath(p); err != nil {
-		return unfit(p, "%w; rename or exclude it", err)
+		return e, false, false, unfit(p, "%w; rename or exclude it", err)
 	}
 	info, err := d.Info()
 	if err != nil {
-		return fmt.Errorf("pack: %w", err)
+		return e, false, false, fmt.Errorf("pack: %w", err)
 	}
-	e := Entry{Path: p, Mode: 0o644, mtime: info.ModTime()}
+	e = Entry{Path: p, Mode: 0o644, mtime: info.ModTime()}
 	switch info.Mode().Type() {
 	case 0:
 		e.Size = info.Size()
@@ -163,16 +161,16 @@ func (w *walker) visit(p string, d fs.DirEntry, err error) error {
 			e.Mode = 0o755
 		}
 	case fs.ModeDir:
-		e.Mode = fs.ModeDir | 0o755
+		e.Mode, below = fs.ModeDir|0o755, true
 	case fs.ModeSymlink:
 		e.Mode = fs.ModeSymlink | 0o755
 		if e.Link, err = w.root.Readlink(p); err != nil {
-			return fmt.Errorf("pack: %w", err)
+			return e, false, false, fmt.Errorf("pack: %w", err)
 		}
 	default:
-		return unfit(p, "neither file, directory nor symlink (%s); exclude it", info.Mode().Type())
+		return e, false, false, unfit(p, "neither file, directory nor symlink (%s); exclude it", info.Mode().Type())
 	}
-	return w.add(e)
+	return e, true, below, nil
 }
 
 // included reports whether p or a directory above it matches an include pattern.
@@ -277,7 +275,8 @@ func (w *walker) matches(patterns []string, p string) bool {
 	matched := false
 	for _, pat := range patterns {
 		if doublestar.MatchUnvalidated(pat, p) {
-			matched, w.used[pat] = true, true
+			matched = true
+			w.used[pat].Store(true)
 		}
 	}
 	return matched
