@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/towline/towline/internal/release"
@@ -21,6 +23,7 @@ func (r *run) pack(ctx context.Context) (file *os.File, a release.Artifact, err 
 	if file, err = os.CreateTemp(r.Temp, "towline-artifact-"); err != nil {
 		return nil, a, fmt.Errorf("pack: %w", err)
 	}
+	defer limitMemory()()
 	started := time.Now()
 	m := newMeter(r.Log, "packed", 0)
 	defer m.end()
@@ -35,6 +38,19 @@ func (r *run) pack(ctx context.Context) (file *os.File, a release.Artifact, err 
 	r.Log.Line(Plain, fmt.Sprintf("%s, %s, packed to %s in %s", Count(int64(a.Entries), "entry", "entries"), Bytes(a.UnpackedSize), Bytes(a.Size), Took(time.Since(started))))
 	r.Log.Line(Faint, "sha256 "+a.SHA256)
 	return file, a, nil
+}
+
+// packMemory is what packing may take of it, the program itself aside.
+const packMemory = 160 << 20
+
+// limitMemory has the collector work harder near the limit, until the function that it returns is called. Without, garbage may
+// grow as large as all that is in use, and the buffers of many cores are. What the environment asks for goes first.
+func limitMemory() (restore func()) {
+	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
+		return func() {}
+	}
+	debug.SetMemoryLimit(packMemory)
+	return func() { debug.SetMemoryLimit(math.MaxInt64) }
 }
 
 // upload puts the artifact and then its release object into the bucket, each unless it is there, and gives the release
