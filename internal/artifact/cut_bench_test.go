@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -43,7 +44,7 @@ func BenchmarkCuts(b *testing.B) {
 		{"but edges from a quarter of the aim on", vary(func(r *cutRule) { r.edge = 4 })},
 		{"but edges from a sixteenth on", vary(func(r *cutRule) { r.edge = 16 })},
 		{"but files alone from the aim on", vary(func(r *cutRule) { r.alone = 1 })},
-		{"but files alone from half the aim on", vary(func(r *cutRule) { r.alone = 2 })},
+		{"but files alone from a quarter on", vary(func(r *cutRule) { r.alone = 4 })},
 		{"but files alone from an eighth on", vary(func(r *cutRule) { r.alone = 8 })},
 		{"but an aim of 512 kB", vary(func(r *cutRule) { r.target = 512 << 10 })},
 		{"but 1 MB", vary(func(r *cutRule) { r.target = 1 << 20 })},
@@ -53,11 +54,11 @@ func BenchmarkCuts(b *testing.B) {
 	}
 	made := map[string]Frame{} // by what is in them
 	for b.Loop() {
-		fmt.Print("| rule | frames | archive | of R | index | B-code | B | B-big | packed in |\n|---|---|---|---|---|---|---|---|---|\n")
+		fmt.Print("| rule | frames | archive | of R | index | B-code | B | B-big | processor |\n|---|---|---|---|---|---|---|---|---|\n")
 		for _, rule := range rules {
-			began := time.Now()
+			began := cpuTime(b)
 			keys := trees[0].pack(b, rule.plan(trees[0].entries), nil, made)
-			took := time.Since(began)
+			took := cpuTime(b) - began
 			have, index := map[string]bool{}, indexSize(len(keys))
 			full := float64(index)
 			for _, key := range keys {
@@ -80,6 +81,14 @@ func BenchmarkCuts(b *testing.B) {
 	}
 }
 
+// cpuTime is the processor time that the process has had. On a machine that others use too it tells more than a clock.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 func indexSize(frames int) int64 { return indexHead + indexEntry*int64(frames) }
 
 // BenchmarkLevels prints what each level of compression costs and saves, with the frames as they are cut.
@@ -87,20 +96,20 @@ func BenchmarkLevels(b *testing.B) {
 	trees := corpusTrees(b)[:1]
 	reference := referenceSize(b, trees[0].dir)
 	for b.Loop() {
-		fmt.Print("| level | packed in | MB/s | archive | of R | of what was packed |\n|---|---|---|---|---|---|\n")
+		fmt.Print("| level | packed in | processor | MB/s of it | archive | of R | of what was packed |\n|---|---|---|---|---|---|---|\n")
 		for _, level := range []int{1, 3, 7, 11} {
 			out, err := os.Create(filepath.Join(b.TempDir(), "out"))
 			must(b, err)
-			began := time.Now()
+			began, cpu := time.Now(), cpuTime(b)
 			a, err := Pack(context.Background(), out, PackOptions{Dir: trees[0].dir, Level: level})
 			must(b, err)
-			took := time.Since(began).Seconds()
+			took, work := time.Since(began).Seconds(), cpuTime(b)-cpu
 			must(b, out.Close())
 			must(b, os.Remove(out.Name()))
 			names := map[int]string{1: "fastest", 3: "default", 7: "better", 11: "best"}
 			size, bytes := float64(a.Size), float64(a.UnpackedSize)
-			fmt.Printf("| %s (zstd:%d) | %.2f s | %.0f | %.2f MB | %.3f | %.1f %% |\n",
-				names[level], level, took, bytes/1e6/took, size/1e6, size/reference, size/bytes*100)
+			fmt.Printf("| %s (zstd:%d) | %.2f s | %.2f s | %.0f | %.2f MB | %.3f | %.1f %% |\n",
+				names[level], level, took, work.Seconds(), bytes/1e6/work.Seconds(), size/1e6, size/reference, size/bytes*100)
 		}
 	}
 }

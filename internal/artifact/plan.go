@@ -14,7 +14,7 @@ const cutLimit = 4 << 20
 
 // cuts is the rule by which frames are cut, of which docs/performance.md has the table. It may change from one version to
 // the next: a reader knows frames from the index alone. A change costs every server one full download.
-var cuts = cutRule{target: 3 << 19, least: 16 << 10, share: 16, edge: 8, alone: 4}
+var cuts = cutRule{target: 3 << 19, least: 16 << 10, share: 16, edge: 8, alone: 2}
 
 // cutRule steers where frames are cut. Sizes are bytes of tar stream.
 type cutRule struct {
@@ -52,7 +52,7 @@ func (f frame) bound() int64 {
 //   - at the edge of a package, from an eighth of its aim on: packages change as a whole;
 //   - at a change of directory, from half its aim on;
 //   - within a directory, from its aim on;
-//   - at the limit, and around a file of a quarter of the aim or more, which is alone.
+//   - at the limit, and around a file of half the aim or more, which is alone.
 //
 // Where a frame may end, it does by a hash, the likelier the more the package, the directory or the file before
 // has brought. Were it the size alone, one file more would move all cuts that follow. So after a difference between
@@ -81,7 +81,7 @@ func (r cutRule) plan(entries []Entry) []frame {
 			cut(i)
 		case side && r.edge > 0 && size >= aim/r.edge && chance(last.unit, aim/r.edge, dir),
 			turn && size >= aim/2 && chance(last.folder, aim/2, dir),
-			!turn && size >= aim && chance(last.file, aim/2, e.Path):
+			!turn && size >= aim && chance(last.file, aim, e.Path):
 			cut(i)
 		}
 		if side {
