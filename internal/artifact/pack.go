@@ -11,6 +11,7 @@ import (
 	"path"
 	"runtime"
 	"sync"
+	"syscall"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -267,24 +268,23 @@ func (w *worker) read(e Entry, from, to int64) error {
 	if err != nil {
 		return fmt.Errorf("pack: %w", err)
 	}
-	f, err := dir.Open(path.Base(e.Path))
+	// A pipe that was put there meanwhile must not hold the worker up.
+	f, err := dir.OpenFile(path.Base(e.Path), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("pack %q: %w", e.Path, err)
 	}
 	defer f.Close()
 	n := len(w.tar)
 	w.tar = append(w.tar, make([]byte, to-from)...)
-	if _, err := f.ReadAt(w.tar[n:], from); err != nil && err != io.EOF {
-		return fmt.Errorf("pack %q: %w", e.Path, err)
-	} else if err == io.EOF {
-		return unfit(e.Path, "the file became shorter while it was packed")
-	}
+	_, readErr := f.ReadAt(w.tar[n:], from)
 	info, err := f.Stat()
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("pack %q: %w", e.Path, err)
-	}
-	if !info.Mode().IsRegular() || info.Size() != e.Size || !info.ModTime().Equal(e.mtime) {
+	case !info.Mode().IsRegular() || info.Size() != e.Size || !info.ModTime().Equal(e.mtime) || readErr == io.EOF:
 		return unfit(e.Path, "the file changed while it was packed")
+	case readErr != nil:
+		return fmt.Errorf("pack %q: %w", e.Path, readErr)
 	}
 	return nil
 }

@@ -226,6 +226,7 @@ func TestFileChanges(t *testing.T) {
 		"longer":  func(p string) error { return os.WriteFile(p, []byte("longer than it was"), 0o644) },
 		"shorter": func(p string) error { return os.WriteFile(p, nil, 0o644) },
 		"touched": func(p string) error { return os.Chtimes(p, commitTime, commitTime) },
+		"pipe":    func(p string) error { return errors.Join(os.Remove(p), syscall.Mkfifo(p, 0o644)) },
 	} {
 		dir := writeTree(t, map[string]string{"a": "x", "b": "content"})
 		root, entries, err := scan(context.Background(), PackOptions{Dir: dir})

@@ -3,9 +3,11 @@ package artifact
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"runtime"
 	"sync"
+	"syscall"
 )
 
 // find walks the tree from start, which is "." or one file, and gives what is to be packed, in no order. Directories are read
@@ -78,7 +80,7 @@ func (f *finder) run() {
 // read reads one directory: what is to be packed of it, and the directories to go on with. An error comes with its path, the
 // first in tree order.
 func (w *walker) read(dir string) (entries []Entry, below []string, at string, err error) {
-	f, err := w.root.Open(dir)
+	f, err := w.root.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, dir, fmt.Errorf("pack: %w", err)
 	}
