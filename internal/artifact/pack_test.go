@@ -259,7 +259,7 @@ func TestLargeFile(t *testing.T) {
 	if files != 3 || done != size+2 {
 		t.Errorf("progress ended at %d files, %d bytes, want 3, %d", files, done, size+2)
 	}
-	if limit := uint64(16<<20) * uint64(min(runtime.GOMAXPROCS(0), 8)+2); peak > before+limit {
+	if limit := uint64(24<<20) * uint64(min(runtime.GOMAXPROCS(0), 8)+2); peak > before+limit {
 		t.Errorf("heap in use rose from %d to %d MiB, want at most %d more", before>>20, peak>>20, limit>>20)
 	}
 	x := readIndex(t, data, a)
