@@ -108,6 +108,9 @@ func (p *packer) run(frames []frame) error {
 		most = max(most, f.bound())
 	}
 	count := min(runtime.GOMAXPROCS(0), 8, len(frames))
+	if p.gzip == nil && p.level() == zstd.SpeedBestCompression {
+		count = min(count, 3) // its tables take 32 MiB a worker
+	}
 	jobs := make(chan *job, count+2)
 	var working sync.WaitGroup
 	defer working.Wait()
@@ -191,6 +194,8 @@ type worker struct {
 	tar     []byte
 }
 
+func (p *packer) level() zstd.EncoderLevel { return zstd.EncoderLevelFromZstd(cmp.Or(p.o.Level, 3)) }
+
 // newWorker returns a worker for frames of at most so many bytes of content.
 func (p *packer) newWorker(most int64) (*worker, error) {
 	w := &worker{dirs: dirs{root: p.root}}
@@ -198,7 +203,7 @@ func (p *packer) newWorker(most int64) (*worker, error) {
 		return w, nil
 	}
 	enc, err := zstd.NewWriter(nil,
-		zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(cmp.Or(p.o.Level, 3))),
+		zstd.WithEncoderLevel(p.level()),
 		zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
 		// No frame is larger than this by more than a few kilobytes of headers.
 		zstd.WithWindowSize(cutLimit))

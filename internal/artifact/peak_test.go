@@ -12,10 +12,14 @@ import (
 	"testing"
 )
 
-var large = flag.Int64("large", 256, "MiB of the large file of TestPackingPeak, which is sparse")
+var large = flag.Int64("large", 64, "MiB of the large file of TestPackingPeak, which is sparse")
 
-// packMark in the environment makes TestPackingPeak pack what it names and print the process's peak of memory.
-const packMark = "TOWLINE_TEST_PACK"
+// packMark in the environment makes TestPackingPeak pack what it names, compressed as packLevel says, and print the process's
+// peak of memory.
+const (
+	packMark  = "TOWLINE_TEST_PACK"
+	packLevel = "TOWLINE_TEST_LEVEL"
+)
 
 // A publisher has at most 192 MiB at once, whatever it packs and on however many cores. It is the whole process that counts, with the
 // limit that publishing sets: what compresses to nothing and what does not compress at all, both in slices of the largest size.
@@ -24,7 +28,9 @@ func TestPackingPeak(t *testing.T) {
 		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
 		must(t, err)
 		defer out.Close()
-		_, err = Pack(t.Context(), out, PackOptions{Dir: dir})
+		format, level, err := ParseCompression(os.Getenv(packLevel))
+		must(t, err)
+		_, err = Pack(t.Context(), out, PackOptions{Dir: dir, Format: format, Level: level})
 		must(t, err)
 		peak, err := memoryOf("VmHWM")
 		must(t, err)
@@ -47,9 +53,9 @@ func TestPackingPeak(t *testing.T) {
 			t.Fatalf("build without race detector: %v\n%s", err, out)
 		}
 	}
-	for _, cores := range []string{"1", "8", "64"} {
+	for _, c := range []struct{ cores, level string }{{"1", "zstd"}, {"8", "zstd"}, {"64", "zstd"}, {"8", "gzip"}, {"8", "zstd:7"}, {"8", "zstd:22"}} {
 		cmd := exec.Command(program, "-test.run=^TestPackingPeak$")
-		cmd.Env = append(os.Environ(), packMark+"="+dir, "GOMAXPROCS="+cores, "GOMEMLIMIT=160MiB")
+		cmd.Env = append(os.Environ(), packMark+"="+dir, packLevel+"="+c.level, "GOMAXPROCS="+c.cores, "GOMEMLIMIT=160MiB")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
@@ -58,9 +64,9 @@ func TestPackingPeak(t *testing.T) {
 		text, _, _ = strings.Cut(text, "\n")
 		peak, err := strconv.ParseInt(text, 10, 64)
 		must(t, err)
-		t.Logf("%s cores: %d MiB", cores, peak>>20)
+		t.Logf("%s cores, %s: %d MiB", c.cores, c.level, peak>>20)
 		if peak > 192<<20 {
-			t.Errorf("%s cores: the process had %d MiB, at most 192 are wanted", cores, peak>>20)
+			t.Errorf("%s cores, %s: the process had %d MiB, at most 192 are wanted", c.cores, c.level, peak>>20)
 		}
 	}
 }
