@@ -183,6 +183,7 @@ func cut(t *testing.T, w *world, f filesystem, n int, began time.Time) {
 			worker = newMedium(t, w, f)
 		}
 		wg.Go(func() {
+			defer drain(jobs)
 			for j := range jobs {
 				if err := worker.survives(t, j.recording, j.Image); err != nil {
 					failed.Add(1)

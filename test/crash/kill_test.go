@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -168,6 +169,7 @@ func each(t *testing.T, w *world, all []trial, do func(*bench, trial) error) {
 	var failed atomic.Int64
 	for _, b := range benches {
 		wg.Go(func() {
+			defer drain(next) // where t ends this goroutine, somebody waits to send
 			for one := range next {
 				if err := do(b, one); err != nil {
 					failed.Add(1)
@@ -186,6 +188,11 @@ func each(t *testing.T, w *world, all []trial, do func(*bench, trial) error) {
 	wg.Wait()
 }
 
+func drain[T any](jobs <-chan T) {
+	for range jobs {
+	}
+}
+
 // TestKilled kills the agent at every call that it makes.
 func TestKilled(t *testing.T) {
 	w := newWorld(t)
@@ -196,12 +203,15 @@ func TestKilled(t *testing.T) {
 	each(t, w, all, func(b *bench, one trial) error {
 		b.back(t, one.name)
 		code, out := b.kill(t, one.scenario, one.point)
-		if code != -1 {
-			passed.Add(1) // the thread did not come so far this time
-		} else {
+		switch code {
+		case lost:
+			return errors.New(out)
+		case -1:
 			killed.Add(1)
 			n, _ := byCall.LoadOrStore(one.call, new(atomic.Int64))
 			n.(*atomic.Int64).Add(1)
+		default:
+			passed.Add(1) // the thread did not come so far this time
 		}
 		if err := b.torn(one.scenario); err != nil {
 			return err
