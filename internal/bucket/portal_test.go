@@ -109,7 +109,7 @@ func TestDrip(t *testing.T) {
 	gone := make(chan struct{})
 	defer close(gone)
 	piece, pause := 1, 20*time.Millisecond // 50 bytes a second
-	s, server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	_, server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(size))
 		tick := time.NewTicker(pause)
 		defer tick.Stop()
@@ -125,6 +125,11 @@ func TestDrip(t *testing.T) {
 			}
 		}
 	})
+	// A drop late by less than this is none that a busy machine has held up.
+	s, err := Open(t.Context(), Options{URL: "app-bucket", Endpoint: server.URL, AccessKeyID: "id", SecretAccessKey: "secret", stall: 500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
 	read := func() (int, error) {
 		body, _, err := s.Open(t.Context(), "k", 0, -1, "")
 		if err != nil {
@@ -136,8 +141,8 @@ func TestDrip(t *testing.T) {
 	}
 	got, err := read()
 	wantFault(t, err, ErrUnreachable, "get object k in bucket app-bucket: "+server.URL+": only ")
-	wantFault(t, err, ErrUnreachable, " bytes in 600ms")
-	if got == 0 || got > 100 {
+	wantFault(t, err, ErrUnreachable, " bytes in 1.5s")
+	if got == 0 || got > 150 {
 		t.Errorf("got %d bytes before it was given up, want some, which are not fetched again", got)
 	}
 	piece = 200 // 10,000 a second, for two seconds
