@@ -17,8 +17,9 @@ import (
 const jobLook = time.Second
 
 // answerTime is how long systemd may take to answer one call. The bus, polkit and systemd itself can be stuck, and nobody
-// must wait for them for ever.
-const answerTime = 10 * time.Second
+// must wait for them for ever; but polkit was seen to miss, on a busy machine, that its rules had been read, and gives up on them
+// after 15 seconds.
+const answerTime = 20 * time.Second
 
 // bus is a connection to systemd that is made when needed.
 type bus struct {

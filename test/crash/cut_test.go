@@ -19,7 +19,7 @@ import (
 	"github.com/towline/towline/test/parts"
 )
 
-var images = flag.Int("images", 1000, "disks that TestPowerCut takes up again, over all filesystems")
+var images = flag.Int("images", 1002, "disks that TestPowerCut takes up again, over all filesystems")
 
 // filesystem is one that servers have.
 type filesystem struct {
