@@ -52,6 +52,9 @@ func (unmanaged) Check(context.Context) error { return nil }
 // StartedFrom does not know.
 func (unmanaged) StartedFrom(context.Context) (string, error) { return "", nil }
 
+// GoingDown does not know.
+func (unmanaged) GoingDown(context.Context) bool { return false }
+
 func (a *app) newUnit() (*unit, error) {
 	switch {
 	case a.Restart != nil:

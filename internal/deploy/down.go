@@ -12,18 +12,11 @@ var errDown = errors.New("the machine is shutting down; the next agent goes on f
 // downFor is how long the agent may still run once its machine is being shut down.
 const downFor = time.Minute
 
-// goingDown reports whether the machine is being shut down. Then systemd cancels jobs, stops units in an order of its own and
-// refuses to start any: what a unit does says nothing about a release, and nothing can be put back. A Service that does not
-// know is not asked.
-func (e *Engine) goingDown(ctx context.Context) bool {
-	s, ok := e.Service.(interface{ GoingDown(context.Context) bool })
-	return ok && s.GoingDown(ctx)
-}
-
 // awaitStop waits, on a machine that is being shut down, until the agent is told to stop, too: an app's unit may come to its end
-// first.
+// first. There systemd cancels jobs, stops units in an order of its own and refuses to start any: what a unit does says nothing
+// about a release, and nothing can be put back.
 func (e *Engine) awaitStop(ctx context.Context) {
-	if ctx.Err() != nil || !e.goingDown(ctx) {
+	if ctx.Err() != nil || !e.Service.GoingDown(ctx) {
 		return
 	}
 	select {

@@ -79,6 +79,7 @@ func (m *memory) State(context.Context) (deployment.UnitState, error) {
 }
 func (m *memory) Log(context.Context, int) ([]string, error)  { return nil, nil }
 func (m *memory) StartedFrom(context.Context) (string, error) { return "", nil }
+func (m *memory) GoingDown(context.Context) bool              { return false }
 
 func (m *memory) engine(t *testing.T) *Engine {
 	t.Helper()

@@ -59,6 +59,8 @@ type Service interface {
 	State(ctx context.Context) (deployment.UnitState, error)
 	// Log returns the last n lines that the service wrote since it was started last.
 	Log(ctx context.Context, n int) ([]string, error)
+	// GoingDown reports whether the machine is being shut down, as far as that is known.
+	GoingDown(ctx context.Context) bool
 	// StartedFrom is the release directory that the running main process was started from, "" when that is unknown.
 	StartedFrom(ctx context.Context) (string, error)
 }

@@ -300,6 +300,7 @@ func (r *rig) Log(context.Context, int) ([]string, error) {
 }
 
 func (r *rig) StartedFrom(context.Context) (string, error) { return r.running, nil }
+func (r *rig) GoingDown(context.Context) bool              { return false }
 
 func (r *rig) check(ctx context.Context, _ deployment.UnitState, hash string, _ func(string)) error {
 	if ctx.Err() != nil {

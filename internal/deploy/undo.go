@@ -44,7 +44,7 @@ func (e *Engine) rollBack(ctx context.Context, a *attempt) (deployment.Outcome, 
 		report := func(s string) { e.step(a, deployment.RollBack, deployment.Progress, s) }
 		err = e.Check(ctx, before, from.Hash, report)
 	}
-	if err != nil && e.goingDown(ctx) {
+	if err != nil && e.Service.GoingDown(ctx) {
 		return "", errDown
 	}
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 
 // GoingDown reports whether the machine is being shut down or rebooted. Where systemd does not answer it is not known to be.
 func (s *Systemd) GoingDown(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, afterwards)
+	defer cancel()
 	var state string
 	err := s.bus.call(ctx, true, func(ctx context.Context, c *systemd.Conn) error {
 		p, err := c.SystemStateContext(ctx)
