@@ -22,8 +22,8 @@ type pollRow struct {
 var polling = []pollRow{
 	{"reset", reset, "connection reset", 6}, // twice each, as below
 	{"stall", stall, "gave no answer within 30s", 3},
-	{"body stalls", standing, "no bytes for 10s", 1},
-	{"truncated", truncated, "unexpected EOF", 1},
+	{"body stalls", standing, "no bytes for 10s", 3}, // a body that breaks off is asked for three times
+	{"truncated", truncated, "unexpected EOF", 3},
 	{"drip", drip, "", 1},
 	{"503 storm", busy, "503", 3},
 	{"429 storm", tooFew, "429", 3},
