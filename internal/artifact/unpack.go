@@ -39,6 +39,12 @@ type Tree struct {
 	Bytes   int64    // of regular files written
 	Digest  string   // as DigestTree gives it for the same Skip
 	Listing Contents // as ListTree gives it for the same Skip
+
+	// Of Bring only.
+	Inventory Inventory // to bring another release forward from this one
+	Pulled    int64     // bytes of the artifact that were fetched
+	Reused    int64     // bytes of the frames that Base had
+	Copied    int64     // bytes of the frames that were copied from another release, or from another place of Base
 }
 
 // plainRatio bounds what an archive without a description may unpack to, over its own size.
