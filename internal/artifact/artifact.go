@@ -1,5 +1,5 @@
-// Package artifact is both ends of the archive: Pack makes the one object that a release is, Unpack and UnpackFrames
-// turn it back into a directory, and neither trusts what it reads.
+// Package artifact is both ends of the archive: Pack makes the one object that a release is, Unpack and Bring turn
+// it back into a directory, and neither trusts what it reads.
 //
 // # The archive
 //

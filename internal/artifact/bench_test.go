@@ -3,7 +3,6 @@ package artifact
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -49,27 +48,65 @@ func BenchmarkUnpack(b *testing.B) {
 	b.SetBytes(size)
 	b.ReportAllocs()
 	for b.Loop() {
-		_, err := UnpackFrames(context.Background(), stageDir(b), x, opener(data), UnpackOptions{Want: a, Mtime: commitTime})
+		_, err := Bring(context.Background(), stageDir(b), x, opener(data), BringOptions{UnpackOptions: UnpackOptions{Want: a, Mtime: commitTime}})
 		must(b, err)
 	}
 }
 
-// BenchmarkVerifyFrame is what stands before the decompression of a frame of 1 MiB: it is read and its SHA-256 compared.
-func BenchmarkVerifyFrame(b *testing.B) {
-	data := make([]byte, 1<<20)
-	random := rand.NewChaCha8([32]byte{1})
-	_, _ = random.Read(data)
-	f := &frames{
-		ctx: b.Context(), open: opener(data),
-		list: []Frame{{Size: int64(len(data)), UnpackedSize: int64(len(data)), SHA256: sha256.Sum256(data)}},
-	}
-	var buf []byte
-	b.SetBytes(int64(len(data)))
+// BenchmarkForward brings a release forward to one with one more file of 2,000 changed, and back.
+func BenchmarkForward(b *testing.B) {
+	dir, _ := benchTree(b)
+	first := packTree(b, dir)
+	must(b, os.WriteFile(filepath.Join(dir, "node_modules/p003/lib/f31.js"), []byte("changed"), 0o644))
+	second := packTree(b, dir)
+	base, _ := first.installed(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		var err error
-		buf, err = f.fetch(0, buf)
-		must(b, err)
-		f.closeBody()
+		for _, m := range []made{second, first} {
+			tree, err := m.bring(b, base.Root, BringOptions{Base: &base})
+			must(b, err)
+			base.Inventory = tree.Inventory
+		}
 	}
+}
+
+// BenchmarkIndexDiff is what decides about a new release: its index is read, and compared with an inventory that is read too.
+func BenchmarkIndexDiff(b *testing.B) {
+	dir, _ := benchTree(b)
+	m := packTree(b, dir)
+	_, tree := m.installed(b)
+	inventory := tree.Inventory.encode()
+	b.SetBytes(int64(len(inventory)))
+	b.ReportAllocs()
+	for b.Loop() {
+		v, err := ReadInventory(bytes.NewReader(inventory))
+		must(b, err)
+		x := readIndex(b, m.data, m.a)
+		if frames, _ := Missing(x, v); frames != 0 {
+			b.Fatalf("%d frames are missing", frames)
+		}
+	}
+}
+
+// BenchmarkFrame is what a frame costs until it can be parsed: its SHA-256 is compared, it is decompressed, and the SHA-256
+// of its content is compared.
+func BenchmarkFrame(b *testing.B) {
+	dir, _ := benchTree(b)
+	m := packTree(b, dir)
+	decoder, err := newDecoder(1)
+	must(b, err)
+	defer decoder.Close()
+	buf := make([]byte, maxFrame)
+	b.SetBytes(m.x.UnpackedSize())
+	b.ReportAllocs()
+	for b.Loop() {
+		for i, f := range m.x.Frames {
+			must(b, decode(decoder, i, m.x.Frames, m.data[f.Offset:f.Offset+f.Size], buf[:f.UnpackedSize]))
+		}
+	}
+}
+
+func packTree(b *testing.B, dir string) made {
+	data, a := pack(b, PackOptions{Dir: dir})
+	return made{data, a, readIndex(b, data, a)}
 }

@@ -3,8 +3,17 @@ package artifact
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/towline/towline/internal/release"
 )
 
 // Opener gives length bytes of the artifact from offset on; the caller closes what it returns. Several are open at once,
@@ -52,17 +61,262 @@ var ErrBase = errors.New("the directory to bring forward is not what its invento
 // the one that a full unpack gives. On any error root holds rubbish, for the caller to delete. A refusal wraps
 // release.ErrVerify; one that a full unpack may not meet wraps ErrBase; errors of open, of its readers and of the disk wrap neither.
 func Bring(ctx context.Context, root *os.Root, x Index, open Opener, o BringOptions) (Tree, error) {
-	if o.Base != nil {
-		return Tree{}, ErrBase
+	if o.Base == nil {
+		if err := empty(root); err != nil {
+			return Tree{}, (&input{}).blame(err)
+		}
+	} else if !o.Base.Inventory.Fits(o.Skip) {
+		return Tree{}, fmt.Errorf("unpack: %w: other paths were shared", ErrBase)
 	}
-	return UnpackFrames(ctx, root, x, open, o.UnpackOptions)
+	if most := streamLimit(o.limits()); x.UnpackedSize() > most {
+		return Tree{}, fmt.Errorf("%w: artifact: the tar stream is longer than %d bytes", release.ErrVerify, most)
+	}
+	s, err := newStage(root, o.UnpackOptions)
+	if err != nil {
+		return Tree{}, (&input{}).blame(err)
+	}
+	defer s.close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	tree, err := newBring(ctx, cancel, x, s, o).run(root, open)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // what made the others stop, not that they did
+	}
+	if err == nil {
+		return tree, nil
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return Tree{}, fmt.Errorf("unpack: %w", err)
+	}
+	if f, ok := errors.AsType[fetchError](err); ok {
+		return Tree{}, f.error
+	}
+	if o.Base != nil && misled(err) {
+		return Tree{}, fmt.Errorf("%w: %w", ErrBase, err)
+	}
+	return Tree{}, (&input{}).blame(err)
 }
 
-// Missing counts the frames of x that none of the inventories has, and their bytes in the artifact: what Bring has to
-// fetch, if all that is installed is sound.
-func Missing(x Index, have ...Inventory) (frames int, bytes int64) {
-	for _, f := range x.Frames {
-		frames, bytes = frames+1, bytes+f.Size
+// misled reports errors of a disk that has not what the inventory says.
+func misled(err error) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && slices.Contains([]syscall.Errno{syscall.ENOENT, syscall.EEXIST, syscall.ENOTDIR, syscall.EISDIR,
+		syscall.ENOTEMPTY, syscall.ELOOP, syscall.EPERM}, errno)
+}
+
+// bring is one run of Bring. Frames that must be made pass through these hands, each in its order:
+//
+//	fetchers, by ranges side by side, read the packed bytes of a frame;
+//	makers check and decompress them, or rebuild the content from another release;
+//	the goroutine of Bring parses the content, applies the rules and makes directories;
+//	writers write and hash the files of a frame.
+type bring struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc // with what ends all
+	stage  *stage
+	o      BringOptions
+	frames []Frame
+
+	brought []held    // what each frame brought, to become the inventory
+	nodes   [][]*node // of frames that were parsed
+	slots   []*slot   // frames to make
+	reused  int64
+	copied  atomic.Int64
+
+	fetch    fetcher
+	contents *buffers
+	decoder  *zstd.Decoder
+	next     sync.Mutex // of the makers
+	taken    int        // slots that they have
+
+	// of the goroutine that parses
+	in    *tarStream
+	data  []byte
+	items []item
+	file  *partial // a file that goes on in the next frame
+	end   int      // the frame with the end of the archive, -1 while it was not met
+
+	jobs    chan job
+	pending sync.WaitGroup // jobs
+}
+
+// slot is a frame on its way.
+type slot struct {
+	i       int
+	sources []source
+	packed  []byte
+	read    chan struct{} // closed when packed is there; nil if a source has the frame
+	content []byte
+	made    chan struct{} // closed when content is there
+}
+
+// partial is a file of which slices are still to come.
+type partial struct {
+	*node
+	left  int64
+	old   *node
+	large *large        // nil if the file is left out
+	done  chan struct{} // of the slice before; nil at first
+}
+
+// job is the files of a frame, and the buffer that they lie in.
+type job struct {
+	items []item
+	buf   []byte
+}
+
+func newBring(ctx context.Context, cancel context.CancelCauseFunc, x Index, s *stage, o BringOptions) *bring {
+	return &bring{
+		ctx: ctx, cancel: cancel, stage: s, o: o, frames: x.Frames, end: -1,
+		brought: make([]held, len(x.Frames)), nodes: make([][]*node, len(x.Frames)),
+		contents: newBuffers(contentBytes), jobs: make(chan job, 64),
 	}
-	return frames, bytes
+}
+
+// run does it all. The goroutines that it starts have ended when it returns.
+func (b *bring) run(root *os.Root, open Opener) (Tree, error) {
+	s := b.stage
+	s.write, s.leave, s.flush, s.keep = b.write, b.leave, b.flush, true
+	again := b.plan(root)
+	stop, err := b.start(open)
+	if err == nil {
+		err = b.reuse(again)
+	}
+	if err == nil {
+		err = b.parseAll()
+	}
+	if err != nil {
+		b.cancel(err)
+	}
+	stop()
+	if err == nil {
+		err = context.Cause(b.ctx)
+	}
+	if err != nil {
+		return Tree{}, err
+	}
+	tree, err := s.finish()
+	if err != nil {
+		return Tree{}, err
+	}
+	tree.Inventory = b.inventory(tree.Digest)
+	tree.Pulled, tree.Reused, tree.Copied = b.fetch.pulled.Load(), b.reused, b.copied.Load()
+	return tree, nil
+}
+
+// plan says of every frame whether Base has it (then which of Base's it is, else -1), or makes a slot for it.
+func (b *bring) plan(root *os.Root) (again []int) {
+	var base []held
+	var releases []Installed
+	if b.o.Base != nil {
+		base = b.o.Base.Inventory.frames
+		releases = append(releases, Installed{root, b.o.Base.Inventory})
+	}
+	releases = append(releases, b.o.Others...)
+	positions := make([]map[[32]byte]int, len(releases))
+	for k, r := range releases {
+		positions[k] = r.Inventory.positions()
+	}
+	again = make([]int, len(b.frames))
+	for i := 0; i < len(b.frames); {
+		if base != nil {
+			if at, ok := positions[0][b.frames[i].Content]; ok {
+				if n := same(b.frames[i:], base[at:]); n > 0 {
+					for range n {
+						again[i] = at
+						i, at = i+1, at+1
+					}
+					continue
+				}
+			}
+		}
+		t := &slot{i: i, made: make(chan struct{})}
+		for k, r := range releases {
+			if at, ok := positions[k][b.frames[i].Content]; ok && r.Inventory.frames[at].size == b.frames[i].UnpackedSize {
+				t.sources = append(t.sources, source{r, at})
+			}
+		}
+		if t.sources == nil {
+			t.read = make(chan struct{})
+		}
+		b.slots = append(b.slots, t)
+		again[i] = -1
+		i++
+	}
+	return again
+}
+
+// same is how many frames of Base can be reused together: one, or all slices of a file, or none.
+func same(frames []Frame, base []held) int {
+	fits := func(n int) bool {
+		return n < len(frames) && base[n].content == frames[n].Content && base[n].size == frames[n].UnpackedSize
+	}
+	switch first := base[0]; {
+	case !fits(0), first.bits&heldLater != 0, first.bits&heldEnd != 0 && len(frames) > 1:
+		return 0
+	case first.bits&heldSlice == 0:
+		return 1
+	}
+	n := 1
+	for ; n < len(base) && base[n].bits&heldLater != 0; n++ {
+		if !fits(n) {
+			return 0
+		}
+	}
+	return n
+}
+
+// reuse adds what the frames that Base has brought, and notes what else stands in the directory.
+func (b *bring) reuse(again []int) error {
+	if b.o.Base == nil {
+		return nil
+	}
+	s, base := b.stage, b.o.Base.Inventory.frames
+	used := make([]bool, len(base))
+	s.reusing = true
+	for i, at := range again {
+		if at < 0 {
+			continue
+		}
+		used[at] = true
+		b.brought[i], s.frame = base[at], i
+		b.reused += b.frames[i].Size
+		if base[at].bits&heldEnd != 0 {
+			b.end = i
+		}
+		if err := base[at].each(func(n *node) error { return s.add(n, nil) }); err != nil {
+			return lied(err)
+		}
+	}
+	s.reusing, s.brought = false, nil
+	for at, h := range base {
+		if used[at] {
+			continue
+		}
+		if err := h.each(func(n *node) error { s.stands(n); return nil }); err != nil {
+			return lied(err)
+		}
+	}
+	return nil
+}
+
+// lied is what an inventory deserves that cannot be read although it verifies.
+func lied(err error) error {
+	if errors.Is(err, errInventory) {
+		return diskError{fmt.Errorf("%w: %w", ErrBase, err)}
+	}
+	return err
+}
+
+// inventory is that of the tree that was brought.
+func (b *bring) inventory(digest string) Inventory {
+	v := Inventory{tree: treeSum(digest), skips: b.stage.skips, frames: b.brought}
+	for i, nodes := range b.nodes {
+		h, before := &v.frames[i], ""
+		for _, n := range nodes {
+			h.entries = appendEntry(h.entries, n, before)
+			before = n.name
+		}
+	}
+	return v
 }

@@ -14,7 +14,7 @@ import (
 // Contents is the Listing of what an archive brought. Its lines are made as they are written: those of a large tree would
 // take more memory than all that unpacks it.
 type Contents struct {
-	nodes map[string]node
+	nodes map[string]*node
 	paths []string // in the order of their lines
 	skips []string
 }

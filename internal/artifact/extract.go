@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -36,34 +37,54 @@ func refuse(name, format string, args ...any) error {
 
 // extract reads a tar stream into root under the rules of this file and stage.go.
 func extract(ctx context.Context, root *os.Root, in *tarStream, o UnpackOptions) (Tree, error) {
+	if err := empty(root); err != nil {
+		return Tree{}, err
+	}
 	s, err := newStage(root, o)
 	if err != nil {
 		return Tree{}, err
 	}
-	defer s.dirs.close()
-	tr := tar.NewReader(in)
-	for {
-		if err := ctx.Err(); err != nil {
-			return Tree{}, diskError{fmt.Errorf("unpack: %w", err)}
-		}
-		h, err := tr.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return Tree{}, fmt.Errorf("after %d entries: %w", s.entries, err)
-		}
-		if err := in.headers.next(in.n, h.Size); err != nil {
-			return Tree{}, refuse(h.Name, "%w", err)
-		}
-		if err := s.entry(h, tr); err != nil {
-			return Tree{}, err
-		}
+	defer s.close()
+	s.site.learn()
+	s.write = s.hand.stream
+	ended, err := s.parse(ctx, in, tar.NewReader(in))
+	if err != nil {
+		return Tree{}, err
 	}
-	if err := errors.Join(in.headers.end(), in.end()); err != nil {
+	if !ended {
+		return Tree{}, errCutOff
+	}
+	if err := in.tail(); err != nil {
 		return Tree{}, err
 	}
 	return s.finish()
+}
+
+var errCutOff = fmt.Errorf("%w: artifact: the tar archive is cut off: no two zero blocks at its end", release.ErrVerify)
+
+// errSliced is what write says of a file that goes on behind the stream that is parsed.
+var errSliced = errors.New("the file is cut into slices")
+
+// parse reads the entries of a stream, up to its end or that of the archive, and reports whether it was that.
+func (s *stage) parse(ctx context.Context, in *tarStream, tr *tar.Reader) (ended bool, err error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return false, diskError{fmt.Errorf("unpack: %w", err)}
+		}
+		h, err := tr.Next()
+		if err == io.EOF {
+			return !in.eof, in.headers.end()
+		}
+		if err != nil {
+			return false, fmt.Errorf("after %d entries: %w", s.entries, err)
+		}
+		if err := in.headers.next(in.n, h.Size); err != nil {
+			return false, refuse(h.Name, "%w", err)
+		}
+		if err := s.entry(h, tr); err != nil {
+			return false, err
+		}
+	}
 }
 
 // entry checks one entry and writes it, or remembers it for the end.
@@ -76,34 +97,54 @@ func (s *stage) entry(h *tar.Header, content io.Reader) error {
 		if h.Typeflag != tar.TypeDir {
 			return refuse(h.Name, "only a directory may have this name")
 		}
-		s.dots++
-		if s.dots > 1 {
-			return refuse(h.Name, "the name appears twice")
-		}
-		return nil
-	}
-	if s.entries++; s.entries > s.maxEntries {
-		return refuse(name, "more than the %d entries that there may be", s.maxEntries)
-	}
-	if s.names += int64(len(name) + len(h.Linkname)); s.names > maxNames {
-		return refuse(name, "the names of all entries have more than %d bytes", maxNames)
-	}
-	if err := s.count(name, h); err != nil {
-		return err
-	}
-	if shared, ok := s.shared(name); ok {
-		s.skip(shared)
-		return nil
+		return s.dot()
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		return s.mkdir(name)
-	case tar.TypeReg:
-		return s.file(name, h.Size, h.Mode&0o100 != 0, content)
+		return s.add(&node{name: name, mode: dirMode}, nil)
+	case tar.TypeSymlink:
+		return s.add(&node{name: name, mode: fs.ModeSymlink, link: h.Linkname}, nil)
 	case tar.TypeLink:
-		return s.copy(name, strings.TrimPrefix(h.Linkname, "./"))
+		return s.copy(name, h.Linkname)
+	}
+	n := &node{name: name, mode: 0o644, size: h.Size}
+	if h.Mode&0o100 != 0 {
+		n.mode = 0o755
+	}
+	return s.add(n, content)
+}
+
+// dot is the entry of the tree's own directory.
+func (s *stage) dot() error {
+	if s.dots++; s.dots > 1 {
+		return refuse("./", "the name appears twice")
+	}
+	return nil
+}
+
+// add applies the rules that depend on the entries before, and takes the entry.
+func (s *stage) add(n *node, content io.Reader) error {
+	if err := s.count(n); err != nil {
+		return err
+	}
+	if s.keep {
+		s.brought = append(s.brought, n)
+	}
+	if shared, ok := s.shared(n.name); ok {
+		n.left = true
+		s.skip(shared)
+		if content != nil {
+			return s.leave(n, content)
+		}
+		return nil
+	}
+	switch n.mode.Type() {
+	case fs.ModeDir:
+		return s.mkdir(n)
+	case fs.ModeSymlink:
+		return s.link(n)
 	default:
-		return s.link(name, h.Linkname)
+		return s.file(n, content)
 	}
 }
 
@@ -147,18 +188,18 @@ func checkHeader(h *tar.Header) (name string, err error) {
 	return name, nil
 }
 
-// count adds a file to the sum of bytes, before the first of them is written.
-func (s *stage) count(name string, h *tar.Header) error {
-	size := h.Size
-	if h.Typeflag == tar.TypeLink {
-		if n, ok := s.nodes[strings.TrimPrefix(h.Linkname, "./")]; ok {
-			size = n.size
-		}
+// count adds an entry to the sums, before the first byte of it is written.
+func (s *stage) count(n *node) error {
+	if s.entries++; s.entries > s.maxEntries {
+		return refuse(n.name, "more than the %d entries that there may be", s.maxEntries)
 	}
-	if size > s.maxBytes-s.bytes {
-		return refuse(name, "more than the %d bytes that may be unpacked", s.maxBytes)
+	if s.names += int64(len(n.name) + len(n.link)); s.names > maxNames {
+		return refuse(n.name, "the names of all entries have more than %d bytes", maxNames)
 	}
-	s.bytes += size
+	if n.size > s.maxBytes-s.bytes {
+		return refuse(n.name, "more than the %d bytes that may be unpacked", s.maxBytes)
+	}
+	s.bytes += n.size
 	return nil
 }
 
@@ -220,11 +261,8 @@ func (t *tarStream) Read(p []byte) (int, error) {
 
 var errTail = errors.New("bytes after the end of the tar archive")
 
-// end is asked after the tar parser has seen the end: it must have been two zero blocks, with nothing but zeros after.
-func (t *tarStream) end() error {
-	if t.eof {
-		return fmt.Errorf("%w: artifact: the tar archive is cut off: no two zero blocks at its end", release.ErrVerify)
-	}
+// tail reads what follows the two zero blocks: nothing but zeros.
+func (t *tarStream) tail() error {
 	buf := make([]byte, 32<<10)
 	for tail := 0; ; {
 		n, err := t.Read(buf)

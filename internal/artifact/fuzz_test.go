@@ -103,7 +103,7 @@ func FuzzFrames(f *testing.F) {
 		o := UnpackOptions{Want: release.Artifact{Format: release.FormatZstd}, MaxBytes: 1 << 20}
 		root := stageDir(t)
 		before := allocated()
-		tree, err := UnpackFrames(context.Background(), root, x, opener(all), o)
+		tree, err := Bring(context.Background(), root, x, opener(all), BringOptions{UnpackOptions: o})
 		if n := allocated() - before; n > maxMemory {
 			t.Errorf("allocated %d bytes for %d", n, len(data))
 		}

@@ -251,3 +251,8 @@ func checkContained(t testing.TB, root *os.Root) {
 }
 
 var commitTime = time.Date(2026, 11, 23, 13, 6, 43, 0, time.UTC)
+
+// identity is what a file keeps as long as nobody writes it.
+func identity(info fs.FileInfo) string {
+	return fmt.Sprint(info.Sys().(*syscall.Stat_t).Ino, info.ModTime().UnixNano())
+}

@@ -2,6 +2,7 @@ package artifact
 
 import (
 	"fmt"
+	"io/fs"
 	"path"
 	"strings"
 	"unicode/utf8"
@@ -94,3 +95,6 @@ func comparePaths(a, b string) int {
 func within(p, dir string) bool {
 	return p == dir || len(p) > len(dir) && p[len(dir)] == '/' && p[:len(dir)] == dir
 }
+
+// dirMode is the mode of every directory.
+const dirMode = fs.ModeDir | 0o755

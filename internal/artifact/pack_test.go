@@ -267,7 +267,7 @@ func TestLargeFile(t *testing.T) {
 		t.Errorf("%d frames, want %d: before, slices, after, end", got, want)
 	}
 	root := stageDir(t)
-	tree, err := UnpackFrames(context.Background(), root, x, opener(data), UnpackOptions{Want: a})
+	tree, err := Bring(context.Background(), root, x, opener(data), BringOptions{UnpackOptions: UnpackOptions{Want: a}})
 	must(t, err)
 	if tree.Bytes != a.UnpackedSize || tree.Entries != 3 {
 		t.Errorf("Tree = %+v, want %d bytes, 3 entries", tree, a.UnpackedSize)

@@ -217,39 +217,23 @@ func (w *walker) checkLink(e Entry) error {
 	if err := checkTarget(e.Path, e.Link); err != nil {
 		return unfit(e.Path, "%w; make it relative and inward, or exclude it", err)
 	}
-	at, rest := path.Dir(e.Path), strings.Split(e.Link, "/")
-	for hops, file := 0, false; len(rest) > 0; {
-		var c string
-		c, rest = rest[0], rest[1:]
-		switch {
-		case file:
-			return unfit(e.Path, "the symlink's target %q goes through a file; correct or exclude it", e.Link)
-		case c == "" || c == ".":
-			continue
-		case c == ".." && at == ".":
-			return unfit(e.Path, "the symlink's target %q leaves the tree; make it inward, or exclude it", e.Link)
-		case c == "..":
-			at = path.Dir(at)
-			continue
-		}
-		next, ok := w.tree[path.Join(at, c)]
-		switch {
-		case !ok:
-			return unfit(e.Path, "the symlink's target %q is not among what is packed; include it, or exclude the link", e.Link)
-		case next.Mode&fs.ModeSymlink != 0:
-			if hops++; hops >= maxHops {
-				return unfit(e.Path, "the symlink leads through %d others; exclude it", hops)
-			}
-			rest = append(strings.Split(next.Link, "/"), rest...)
-		default:
-			at, file = next.Path, next.Mode.IsRegular()
-		}
+	err := follow(e.Path, e.Link, func(p string) (fs.FileMode, string, bool) {
+		at, ok := w.tree[p]
+		return at.Mode, at.Link, ok
+	})
+	switch err {
+	case nil:
+		return nil
+	case errThrough:
+		return unfit(e.Path, "the symlink's target %q goes through a file; correct or exclude it", e.Link)
+	case errOutside:
+		return unfit(e.Path, "the symlink's target %q leaves the tree; make it inward, or exclude it", e.Link)
+	case errHops:
+		return unfit(e.Path, "the symlink leads through %d others; exclude it", maxHops)
+	default:
+		return unfit(e.Path, "the symlink's target %q is not among what is packed; include it, or exclude the link", e.Link)
 	}
-	return nil
 }
-
-// maxHops is below what Linux follows (40) and what os.Root does.
-const maxHops = 8
 
 func patterns(what string, list []string) ([]string, error) {
 	out := make([]string, 0, len(list))

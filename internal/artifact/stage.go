@@ -4,14 +4,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"strings"
-	"syscall"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -30,13 +28,25 @@ const maxCaseWarnings = 10
 // while files are written: a name that the archive has not made as a directory cannot be passed through.
 type stage struct {
 	root *os.Root
-	dirs dirs
+	site *site
+	hand *writer // of the goroutine that parses
 	o    UnpackOptions
 
-	nodes  map[string]node
-	links  []string // symlinks, in the archive's order, made when all else is written
+	// write makes a file; content is for it alone to read. leave is told of a file that is left out.
+	write func(n *node, content io.Reader) error
+	leave func(n *node, content io.Reader) error
+	flush func() error // waits for all that write was told; nil if it does not defer anything
+
+	nodes  map[string]*node
+	links  []*node // symlinks, in the archive's order, made when all else is written
 	folded map[uint64]struct{}
 	seed   maphash.Seed
+
+	old     map[string]*node // what stands on the disk beside nodes; see forward.go
+	reusing bool             // what is added stands on the disk
+	frame   int              // where what is added comes from
+	keep    bool             // remember what is added in brought
+	brought []*node
 
 	skips   []string
 	skipped map[string]bool
@@ -46,40 +56,59 @@ type stage struct {
 	names                int64 // bytes of all names and targets
 	wroteBytes           int64
 	dots, caseWarnings   int
-	buf                  []byte
-	sum                  hash.Hash
 }
 
 // node is what stands at a path: a directory, a file, a symlink (made at the end).
 type node struct {
+	name   string
 	mode   fs.FileMode
 	listed bool // has an entry of its own; a directory may precede it
+	unread bool // there is no sum
+	left   bool // it is left out, since the path is shared
+	hard   bool // it came as a hard link
+	stands bool // it was there before
+	frame  int
 	size   int64
 	sum    [32]byte // SHA-256 of a file's content or a symlink's target
-	unread bool     // there is no sum
 	link   string
 }
 
-func newStage(root *os.Root, o UnpackOptions) (*stage, error) {
+// empty refuses a directory with something in it.
+func empty(root *os.Root) error {
 	d, err := root.Open(".")
 	if err != nil {
-		return nil, diskError{fmt.Errorf("unpack: %w", err)}
+		return diskError{fmt.Errorf("unpack: %w", err)}
 	}
 	names, err := d.Readdirnames(1)
 	d.Close()
 	if len(names) > 0 || err != io.EOF {
-		return nil, diskError{fmt.Errorf("unpack: %s is not an empty directory", root.Name())}
+		return diskError{fmt.Errorf("unpack: %s is not an empty directory", root.Name())}
 	}
+	return nil
+}
+
+func newStage(root *os.Root, o UnpackOptions) (*stage, error) {
 	s := &stage{
-		root: root, dirs: dirs{root: root}, o: o, nodes: map[string]node{}, folded: map[uint64]struct{}{},
-		seed: maphash.MakeSeed(), skipped: map[string]bool{}, buf: make([]byte, 128<<10), sum: sha256.New(),
-		skips: cleanSkips(o.Skip),
+		root: root, o: o, folded: map[uint64]struct{}{},
+		seed: maphash.MakeSeed(), skipped: map[string]bool{}, skips: cleanSkips(o.Skip),
+		leave: func(*node, io.Reader) error { return nil },
 	}
 	s.maxBytes, s.maxEntries = o.limits()
 	if o.Want.SHA256 != "" && s.maxBytes < o.Want.UnpackedSize {
 		return nil, diskError{fmt.Errorf("unpack: the artifact takes %d bytes, at most %d may be used", o.Want.UnpackedSize, o.MaxBytes)}
 	}
+	site, err := newSite(root, o.Mtime)
+	if err != nil {
+		return nil, err
+	}
+	s.nodes = map[string]*node{}
+	s.site, s.hand = site, newWriter(site)
 	return s, nil
+}
+
+func (s *stage) close() {
+	s.hand.close()
+	s.site.close()
 }
 
 func cleanSkips(skip []string) []string {
@@ -98,17 +127,17 @@ func (s *stage) warn(text string) {
 	}
 }
 
-// claim takes name for n, with the directories above it.
-func (s *stage) claim(name string, n node) error {
-	if have, ok := s.nodes[name]; ok {
+// claim takes n's name for it, with the directories above it.
+func (s *stage) claim(n *node) error {
+	if have, ok := s.nodes[n.name]; ok {
 		if !have.mode.IsDir() || !n.mode.IsDir() || have.listed {
-			return refuse(name, "the name appears twice")
+			return refuse(n.name, "the name appears twice")
 		}
-	} else if err := s.parents(name); err != nil {
+	} else if err := s.parents(n.name); err != nil {
 		return err
 	}
-	n.listed = true
-	return s.put(name, n)
+	n.listed, n.frame, n.stands = true, s.frame, s.reusing
+	return s.put(n)
 }
 
 // parents makes the directories above name that no entry has made.
@@ -126,114 +155,100 @@ func (s *stage) parents(name string) error {
 	if err := s.parents(dir); err != nil {
 		return err
 	}
-	if err := s.put(dir, node{mode: fs.ModeDir | 0o755}); err != nil {
+	if err := s.put(&node{name: dir, mode: dirMode, frame: s.frame}); err != nil {
 		return err
 	}
 	return s.makeDir(dir)
 }
 
-// put notes what stands at name. Directories that no entry lists count too: one name can ask for a whole chain of them.
-func (s *stage) put(name string, n node) error {
-	s.nodes[name] = n
+// put notes what stands at a name. Directories that no entry lists count too: one name can ask for a whole chain of them.
+func (s *stage) put(n *node) error {
+	s.nodes[n.name] = n
 	if int64(len(s.nodes)) > s.maxEntries {
-		return refuse(name, "more than the %d files, directories and symlinks that there may be", s.maxEntries)
+		return refuse(n.name, "more than the %d files, directories and symlinks that there may be", s.maxEntries)
 	}
-	key := maphash.String(s.seed, strings.ToLower(norm.NFC.String(name)))
+	key := maphash.String(s.seed, strings.ToLower(norm.NFC.String(n.name)))
 	if _, met := s.folded[key]; met && !n.mode.IsDir() && s.caseWarnings < maxCaseWarnings {
 		s.caseWarnings++
-		s.warn(fmt.Sprintf("%s differs from another name only in case or in how its letters are composed", name))
+		s.warn(fmt.Sprintf("%s differs from another name only in case or in how its letters are composed", n.name))
 	}
 	s.folded[key] = struct{}{}
 	return nil
 }
 
-func (s *stage) mkdir(name string) error {
-	_, implied := s.nodes[name]
-	if err := s.claim(name, node{mode: fs.ModeDir | 0o755}); err != nil || implied {
+func (s *stage) mkdir(n *node) error {
+	_, implied := s.nodes[n.name]
+	if err := s.claim(n); err != nil || implied {
 		return err
 	}
-	return s.makeDir(name)
+	return s.makeDir(n.name)
 }
 
-// makeDir makes a directory with its final mode, which neither the umask nor a setgid parent may change.
+// makeDir makes a directory, unless it stands there.
 func (s *stage) makeDir(name string) error {
-	d, err := s.dirs.at(path.Dir(name))
-	if err == nil {
-		err = d.Mkdir(path.Base(name), 0o700)
+	if s.reusing {
+		return nil
 	}
-	if err == nil {
-		err = d.Chmod(path.Base(name), 0o755)
+	if old := s.old[name]; old != nil {
+		if old.mode.IsDir() {
+			return nil
+		}
+		if err := s.clear(old); err != nil {
+			return err
+		}
 	}
-	if err != nil {
+	if err := s.hand.mkdir(name); err != nil {
 		return diskError{fmt.Errorf("unpack %q: %w", name, err)}
 	}
 	return nil
 }
 
-// file writes a regular file of size bytes. The file must not exist and no link is followed (os.Root opens with
-// O_NOFOLLOW), and it has no rights until it is whole.
-func (s *stage) file(name string, size int64, exec bool, content io.Reader) error {
-	n := node{mode: 0o644, size: size}
-	if exec {
-		n.mode = 0o755
-	}
-	if err := s.aboveShared(name); err != nil {
+// file takes a regular file's name and has it written. The file must not exist and no link is followed.
+func (s *stage) file(n *node, content io.Reader) error {
+	if err := s.aboveShared(n.name); err != nil {
 		return err
 	}
-	if err := s.claim(name, n); err != nil {
+	if err := s.claim(n); err != nil {
 		return err
 	}
-	d, err := s.dirs.at(path.Dir(name))
-	if err != nil {
-		return diskError{fmt.Errorf("unpack %q: %w", name, err)}
+	s.wroteBytes += n.size
+	if s.reusing {
+		return nil
 	}
-	base := path.Base(name)
-	f, err := d.OpenFile(base, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return diskError{fmt.Errorf("unpack %q: %w", name, err)}
-	}
-	defer f.Close()
-	s.sum.Reset()
-	for left := size; left > 0; {
-		buf := s.buf[:min(left, int64(len(s.buf)))]
-		if _, err := io.ReadFull(content, buf); err != nil {
-			return fmt.Errorf("entry %q: %w", name, err)
+	if old := s.old[n.name]; old != nil && old.mode.IsDir() {
+		if err := s.clear(old); err != nil {
+			return err
 		}
-		s.sum.Write(buf)
-		if _, err := f.Write(buf); err != nil {
-			return diskError{fmt.Errorf("unpack %q: %w", name, err)}
-		}
-		left -= int64(len(buf))
 	}
-	s.sum.Sum(n.sum[:0])
-	n.listed = true
-	s.nodes[name] = n
-	s.wroteBytes += size
-	err = f.Chmod(n.mode)
-	if err == nil {
-		err = f.Close()
-	}
-	if err == nil && !s.o.Mtime.IsZero() {
-		err = d.Chtimes(base, s.o.Mtime, s.o.Mtime)
-	}
-	if err != nil {
-		return diskError{fmt.Errorf("unpack %q: %w", name, err)}
-	}
-	return nil
+	return s.write(n, content)
 }
 
 // copy makes a hard link into a file of its own: what shares an inode shares every later change.
-func (s *stage) copy(name, of string) error {
-	n, ok := s.nodes[of]
-	if !ok || !n.mode.IsRegular() {
-		return refuse(name, "the hard link's target %q is not a regular file earlier in the archive", of)
+func (s *stage) copy(name, link string) error {
+	of := s.nodes[strings.TrimPrefix(link, "./")]
+	n := &node{name: name, hard: true, mode: 0o644}
+	known := of != nil && of.mode.IsRegular() && of.frame <= s.frame
+	if known {
+		n.mode, n.size = of.mode, of.size
 	}
-	src, err := s.root.Open(of)
+	s.names += int64(len(link))
+	if _, shared := s.shared(name); !known || shared {
+		if shared {
+			return s.add(n, nil)
+		}
+		return errors.Join(s.count(n), refuse(name, "the hard link's target %q is not a regular file earlier in the archive", link))
+	}
+	if s.flush != nil {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	src, err := s.root.Open(of.name)
 	if err != nil {
 		return diskError{fmt.Errorf("unpack %q: %w", name, err)}
 	}
 	defer src.Close()
-	err = s.file(name, n.size, n.mode&0o100 != 0, src)
+	err = s.add(n, src)
 	if err != nil && !errors.Is(err, release.ErrVerify) {
 		err = diskError{err}
 	}
@@ -241,47 +256,52 @@ func (s *stage) copy(name, of string) error {
 }
 
 // link takes a symlink's name and keeps it for the end.
-func (s *stage) link(name, target string) error {
-	if err := checkTarget(name, target); err != nil {
-		return refuse(name, "%w", err)
+func (s *stage) link(n *node) error {
+	if err := checkTarget(n.name, n.link); err != nil {
+		return refuse(n.name, "%w", err)
 	}
-	if err := s.aboveShared(name); err != nil {
+	if err := s.aboveShared(n.name); err != nil {
 		return err
 	}
-	s.links = append(s.links, name)
-	return s.claim(name, node{mode: fs.ModeSymlink, link: target, sum: sha256.Sum256([]byte(target))})
+	n.sum = sha256.Sum256([]byte(n.link))
+	s.links = append(s.links, n)
+	return s.claim(n)
 }
 
-// trouble reports whether it is the disk that says no, and not a tree without the name: a link that leads nowhere, in a
-// circle, through a file, or out.
-func trouble(err error) bool {
-	var errno syscall.Errno
-	return errors.As(err, &errno) && errno != syscall.ENOENT && errno != syscall.ELOOP && errno != syscall.ENOTDIR && errno != syscall.ENAMETOOLONG
-}
-
-// finish makes the symlinks, now that nothing can be written through one, and asks the tree where each leads: to
-// something inside, or to a shared path, which is put there later.
+// finish makes the symlinks, now that nothing can be written through one, and follows each: to something inside, or to a
+// shared path, which is put there later.
 func (s *stage) finish() (Tree, error) {
-	for _, name := range s.links {
-		d, err := s.dirs.at(path.Dir(name))
-		if err == nil {
-			err = d.Symlink(s.nodes[name].link, path.Base(name))
-		}
-		if err != nil {
-			return Tree{}, diskError{fmt.Errorf("unpack %q: %w", name, err)}
-		}
+	if err := s.clearGone(); err != nil {
+		return Tree{}, err
 	}
-	for _, name := range s.links {
-		target := s.nodes[name].link
-		if _, ok := s.shared(path.Join(path.Dir(name), target)); ok {
+	for _, n := range s.links {
+		if n.stands {
 			continue
 		}
-		switch _, err := s.root.Stat(name); {
-		case err == nil:
-		case trouble(err):
-			return Tree{}, diskError{fmt.Errorf("unpack %q: %w", name, err)}
-		default:
-			return Tree{}, refuse(name, "the symlink's target %q is not in the tree", target)
+		if old := s.old[n.name]; old != nil {
+			if old.mode == n.mode && old.link == n.link {
+				continue
+			}
+			if err := s.clear(old); err != nil {
+				return Tree{}, err
+			}
+		}
+		if err := s.hand.symlink(n.name, n.link); err != nil {
+			return Tree{}, diskError{fmt.Errorf("unpack %q: %w", n.name, err)}
+		}
+	}
+	at := func(p string) (fs.FileMode, string, bool) {
+		if n := s.nodes[p]; n != nil {
+			return n.mode, n.link, true
+		}
+		return 0, "", false
+	}
+	for _, n := range s.links {
+		if _, ok := s.shared(path.Join(path.Dir(n.name), n.link)); ok {
+			continue
+		}
+		if err := follow(n.name, n.link, at); err != nil {
+			return Tree{}, refuse(n.name, "the symlink's target %q is not in the tree", n.link)
 		}
 	}
 	w := s.o.Want

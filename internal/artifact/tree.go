@@ -99,7 +99,7 @@ func list(ctx context.Context, root *os.Root, skip []string, odd func(p string, 
 			}
 			return err
 		}
-		n := node{mode: info.Mode(), unread: true}
+		n := &node{mode: info.Mode(), unread: true}
 		switch info.Mode().Type() {
 		case 0:
 			n.sum, n.unread, err = r.file(p, info)
@@ -189,7 +189,7 @@ func (s *stage) wroteEntries() int64 {
 	return count
 }
 
-func appendLine(lines Listing, p string, n node, skip []string) Listing {
+func appendLine(lines Listing, p string, n *node, skip []string) Listing {
 	kind, mode, sum := byte('f'), octal(n.mode), "-"
 	if !n.unread {
 		sum = hex.EncodeToString(n.sum[:])
