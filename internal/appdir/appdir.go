@@ -1,7 +1,8 @@
 // Package appdir is an app's tree on a server:
 //
 //	<dir>/releases/<seq>-<hash12>/   complete releases; nothing in them changes after they got their name
-//	<dir>/releases/.stage-…          a release being made; never trusted, always discarded or finished
+//	<dir>/releases/.stage-…          a release being made, of nothing or of one that is not wanted any more; never trusted,
+//	                                 always discarded or finished
 //	<dir>/current -> releases/…      what is live: replaced in one rename, so it names the old release or the new one
 //	<dir>/next -> releases/…         where a hook or probe of the app runs, only while it does
 //	<dir>/shared/                    what outlives releases; linked into each
@@ -44,9 +45,7 @@ type Dir struct {
 	path     string
 	uid, gid int
 	lock     *os.File
-	// syncers holds for each stage a descriptor of its filesystem, opened before the first write: syncfs reports the
-	// write errors since then, and only to descriptors that were open when they happened.
-	syncers map[string]*os.File
+	stages   map[string]*making
 }
 
 // Open makes what is missing of the tree, takes its lock and returns it. ErrLocked when another agent works there.
@@ -54,7 +53,7 @@ func Open(o Options) (*Dir, error) {
 	if !filepath.IsAbs(o.Path) {
 		return nil, fmt.Errorf("app directory %q: want an absolute path", o.Path)
 	}
-	d := &Dir{path: filepath.Clean(o.Path), uid: o.UID, gid: o.GID, syncers: map[string]*os.File{}}
+	d := &Dir{path: filepath.Clean(o.Path), uid: o.UID, gid: o.GID, stages: map[string]*making{}}
 	for _, p := range []struct {
 		path string
 		mode fs.FileMode
@@ -90,8 +89,8 @@ func Open(o Options) (*Dir, error) {
 
 // Close gives the lock back.
 func (d *Dir) Close() error {
-	for _, f := range d.syncers {
-		_ = f.Close()
+	for _, m := range d.stages {
+		_ = m.syncer.Close()
 	}
 	return d.lock.Close()
 }
@@ -105,7 +104,7 @@ func (d *Dir) ReleasePath(name string) string { return filepath.Join(d.releases(
 // Current names the release that is live, "" when none is. A link that leads anywhere but to a release is an error: it
 // was not made here, and is not to be followed.
 func (d *Dir) Current() (string, error) {
-	link := filepath.Join(d.path, "current")
+	link := d.current()
 	to, err := os.Readlink(link)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -134,11 +133,11 @@ func (d *Dir) Switch(name string) error {
 	if !d.Has(name) {
 		return fmt.Errorf("switch to release %s: %w", name, fs.ErrNotExist)
 	}
-	return durable.Symlink("releases/"+name, filepath.Join(d.path, "current"))
+	return durable.Symlink("releases/"+name, d.current())
 }
 
 // Clear removes current: nothing is live.
-func (d *Dir) Clear() error { return durable.Remove(filepath.Join(d.path, "current")) }
+func (d *Dir) Clear() error { return durable.Remove(d.current()) }
 
 // Next leads the link next to the release, durably and in one step: it is the working directory of the units that run
 // the app's hooks and probes, for a release that may not be live yet. ClearNext ends it.
@@ -172,7 +171,7 @@ func (d *Dir) Remove(name string) error {
 	if !releaseName.MatchString(name) {
 		return fmt.Errorf("remove release %q: not the name of one", name)
 	}
-	if to, err := os.Readlink(filepath.Join(d.path, "current")); err == nil && to == "releases/"+name {
+	if to, err := os.Readlink(d.current()); err == nil && to == "releases/"+name {
 		return fmt.Errorf("remove release %s: it is live", name)
 	}
 	if !d.Has(name) {
@@ -259,6 +258,7 @@ func (d *Dir) Space() (bytes, inodes int64, err error) {
 	return int64(st.Bavail) * st.Bsize, int64(st.Ffree), nil // #nosec G115 -- no disk has 2^63 bytes
 }
 
+func (d *Dir) current() string  { return filepath.Join(d.path, "current") }
 func (d *Dir) releases() string { return filepath.Join(d.path, "releases") }
 func (d *Dir) incoming() string { return filepath.Join(d.path, "incoming") }
 func (d *Dir) shared() string   { return filepath.Join(d.path, "shared") }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/towline/towline/internal/deployment"
 	"github.com/towline/towline/internal/durable"
 	"golang.org/x/sys/unix"
 )
@@ -31,42 +32,51 @@ func (d *Dir) Stage() (name string, root *os.Root, err error) {
 		_ = syncer.Close()
 		return "", nil, fmt.Errorf("make stage: %w", err)
 	}
-	d.syncers[name] = syncer
+	d.stages[name] = &making{syncer: syncer}
 	return name, root, nil
 }
 
 // Seal links the shared paths into the stage, looks at every entry of it, makes every byte durable and gives it its final
-// name. print is the release's Fingerprint. After an error the stage is still there and must be discarded: a failed sync
-// cannot be tried again on the same files.
-func (d *Dir) Seal(stage, name string, shared []string) (print string, err error) {
-	syncer := d.syncers[stage]
-	if syncer == nil {
-		return "", fmt.Errorf("seal %s: not a stage of this process", stage)
+// name. A stage that was recycled is not walked: there Window says when the agent worked on it, for Untouched. After an error
+// the stage is still there and must be discarded: a failed sync cannot be tried again on the same files.
+func (d *Dir) Seal(stage, name string, shared []string) (sealed deployment.Sealed, err error) {
+	none := deployment.Sealed{}
+	made := d.stages[stage]
+	if made == nil {
+		return none, fmt.Errorf("seal %s: not a stage of this process", stage)
 	}
 	if !releaseName.MatchString(name) {
-		return "", fmt.Errorf("seal stage as %q: not the name of a release", name)
+		return none, fmt.Errorf("seal stage as %q: not the name of a release", name)
 	}
 	path := d.ReleasePath(stage)
 	for _, s := range shared {
-		if err := d.linkShared(path, s); err != nil {
-			return "", fmt.Errorf("link shared path %s: %w", s, err)
+		if err := d.linkShared(path, s, made.recycled); err != nil {
+			return none, fmt.Errorf("link shared path %s: %w", s, err)
 		}
 	}
 	if err := os.Chmod(path, 0o755); err != nil {
-		return "", fmt.Errorf("seal release %s: %w", name, err)
+		return none, fmt.Errorf("seal release %s: %w", name, err)
 	}
-	if print, err = inspect(path); err != nil {
-		return "", fmt.Errorf("seal release %s: %w", name, err)
+	if made.recycled {
+		sealed.Window = made.begun + " " + d.Moment()
+	} else {
+		sealed.Looked = d.Moment()
+		if sealed.Print, err = inspect(path); err != nil {
+			return none, fmt.Errorf("seal release %s: %w", name, err)
+		}
 	}
 	// One syncfs instead of an fsync for each file; since Linux 5.8 it reports failed writes, as fsync does.
-	if err := unix.Syncfs(int(syncer.Fd())); err != nil {
-		return "", fmt.Errorf("sync release %s: %w", name, err)
+	if err := unix.Syncfs(int(made.syncer.Fd())); err != nil {
+		return none, fmt.Errorf("sync release %s: %w", name, err)
 	}
 	if err := unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, d.ReleasePath(name), unix.RENAME_NOREPLACE); err != nil {
-		return "", fmt.Errorf("name release %s: %w", name, err)
+		return none, fmt.Errorf("name release %s: %w", name, err)
 	}
 	d.release(stage)
-	return print, durable.SyncDir(d.releases())
+	if err := durable.SyncDir(d.releases()); err != nil {
+		return none, err
+	}
+	return sealed, nil
 }
 
 // Discard deletes a stage.
@@ -82,15 +92,15 @@ func (d *Dir) Discard(stage string) error {
 }
 
 func (d *Dir) release(stage string) {
-	if f := d.syncers[stage]; f != nil {
-		_ = f.Close()
-		delete(d.syncers, stage)
+	if m := d.stages[stage]; m != nil {
+		_ = m.syncer.Close()
+		delete(d.stages, stage)
 	}
 }
 
 // linkShared puts a relative link to shared/<path> into the release. A path that ends in a slash is a directory, any other
-// a file.
-func (d *Dir) linkShared(release, shared string) error {
+// a file. A release that was recycled has the link already.
+func (d *Dir) linkShared(release, shared string, recycled bool) error {
 	rel := strings.TrimSuffix(shared, "/")
 	if !filepath.IsLocal(rel) || rel == "." {
 		return errors.New("want a path inside the release")
@@ -106,11 +116,16 @@ func (d *Dir) linkShared(release, shared string) error {
 	if err := makeParents(root, filepath.Dir(rel)); err != nil {
 		return err
 	}
-	if _, err := root.Lstat(rel); err == nil {
+	target := strings.Repeat("../", strings.Count(rel, "/")+2) + "shared/" + rel
+	if info, err := root.Lstat(rel); err == nil {
+		if recycled && info.Mode().Type() == fs.ModeSymlink {
+			if to, err := root.Readlink(rel); err == nil && to == target {
+				return nil
+			}
+		}
 		return errors.New("the release has something there already")
 	}
-	up := strings.Repeat("../", strings.Count(rel, "/")+2)
-	return root.Symlink(up+"shared/"+rel, rel)
+	return root.Symlink(target, rel)
 }
 
 // makeParents makes dir and what is missing above it, with mode 0755 whatever the umask.

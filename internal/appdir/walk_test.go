@@ -90,7 +90,8 @@ func TestFingerprint(t *testing.T) {
 	must(t, root.WriteFile("a/b/file", []byte("x"), 0o644))
 	must(t, root.Symlink("a", "l"))
 	must(t, root.Close())
-	sealed, err := d.Seal(stage, "1-aaaaaaaaaaaa", nil)
+	made, err := d.Seal(stage, "1-aaaaaaaaaaaa", nil)
+	sealed := made.Print
 	must(t, err)
 	fingerprint := func() string {
 		t.Helper()

@@ -29,7 +29,7 @@ var (
 	ErrLocked = errors.New("remote installs are locked")
 )
 
-// Options are what an engine is made of. All parts but Alive, Hooks, Integrity and Adopted are needed.
+// Options are what an engine is made of. All parts but Alive, Hooks, Integrity, Frames and Adopted are needed.
 type Options struct {
 	Key          string // the app's name in the agent's configuration
 	App          string
@@ -54,6 +54,7 @@ type Options struct {
 	Unpack  Unpacker
 
 	Integrity Integrity // nil: what was unpacked is taken for what is there
+	Frames    Frames    // nil: every artifact is fetched whole
 
 	Adopted *deployment.Adopted // a release directory that root has made; nil: none
 

@@ -48,10 +48,15 @@ func (m *memory) Switch(name string) error {
 }
 func (m *memory) Clear() error                     { m.current = ""; return nil }
 func (m *memory) Stage() (string, *os.Root, error) { return "", nil, errNone }
-func (m *memory) Seal(_, name string, _ []string) (string, error) {
+func (m *memory) Recycle(name string) (string, *os.Root, error) {
 	m.names = append(m.names, name)
-	return "", nil
+	return "", nil, errNone
 }
+func (m *memory) Seal(_, name string, _ []string) (deployment.Sealed, error) {
+	m.names = append(m.names, name)
+	return deployment.Sealed{}, nil
+}
+func (m *memory) Moment() string                             { return "" }
 func (m *memory) Discard(string) error                       { return nil }
 func (m *memory) Remove(name string) error                   { m.names = append(m.names, name); return nil }
 func (m *memory) Sweep(keep func(string) bool) error         { keep("1-abc"); return nil }

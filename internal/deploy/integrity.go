@@ -20,6 +20,9 @@ type Integrity interface {
 	Compare(ctx context.Context, name, digest string, shared []string) (sound bool, differ []deployment.Difference, err error)
 	// Fingerprint sums up the release's metadata: while it is the same nobody has touched the release.
 	Fingerprint(name string) (string, error)
+	// Untouched is Fingerprint of a release that was recycled. It reports whether the times of all entries say that nobody
+	// but the agent has changed it: since clean, when what was recycled was looked at last, but for the window.
+	Untouched(name, window, clean string) (print string, untouched bool, err error)
 	// Keep drops what is kept for trees with other digests.
 	Keep(digests []string) error
 }
@@ -53,8 +56,10 @@ func (d *drift) String() string {
 type finding struct {
 	tree  tree   // as it was in the ledger when the look began
 	look  uint64 // looks are numbered as they begin
+	at    string // moment when it began
 	print string // its fingerprint before it was read; empty when that could not be taken
-	read  bool   // it was read whole; else the fingerprint was the one that was known
+	read  bool   // it was read whole; else the fingerprint was the one that was known,
+	taken bool   // or is the first one, of a release that was recycled and that nobody has touched
 	drift *drift // nil: it is sound
 	err   error  // it could not be read, which says nothing of it
 }
@@ -73,12 +78,16 @@ func (e *Engine) survey(ctx context.Context, trees []tree, whole bool) []finding
 }
 
 func (e *Engine) examine(ctx context.Context, t tree, whole bool) finding {
-	f := finding{tree: t, look: e.looks.Add(1)}
+	f := finding{tree: t, look: e.looks.Add(1), at: e.Tree.Moment()}
 	// Taken before the reading: what is changed while it goes on is seen by the next look.
-	if print, err := e.Integrity.Fingerprint(t.Name); err == nil {
+	if t.Print == "" && t.Window != "" {
+		if print, untouched, err := e.Integrity.Untouched(t.Name, t.Window, t.Base); err == nil {
+			f.print, f.taken = print, untouched && !whole && t.Drift == nil
+		}
+	} else if print, err := e.Integrity.Fingerprint(t.Name); err == nil {
 		f.print = print
 	}
-	if !whole && f.print != "" && f.print == t.Print {
+	if f.taken || !whole && f.print != "" && f.print == t.Print {
 		f.drift = t.Drift
 		return f
 	}
@@ -108,21 +117,22 @@ func (e *Engine) trees() []tree {
 // learn writes the findings down: each is the verdict on its tree, if that is still the one that was looked at. It must
 // run in the loop.
 func (e *Engine) learn(found []finding) error {
-	read := false
+	news := false
 	for _, f := range found {
 		if f.err != nil && !errors.Is(f.err, context.Canceled) {
 			e.Log.Warn("a release directory cannot be read", "app", e.Key, "release", f.tree.Name, "error", f.err)
 		}
-		read = read || f.read && f.err == nil
+		news = news || f.err == nil && (f.read || f.taken)
 	}
-	if !read {
-		return nil // nothing is known that was not known before
+	e.lookedAt(found)
+	if !news {
+		return nil // nothing is known that was not known before, but when: that is written with the next change
 	}
 	var worse, better []tree
 	err := e.change(func(l *ledger) {
 		for _, f := range found {
 			i := slices.IndexFunc(l.Trees, f.tree.same)
-			if i < 0 || f.err != nil || !f.read {
+			if i < 0 || f.err != nil || !f.read && !f.taken {
 				continue
 			}
 			t := &l.Trees[i]
@@ -130,7 +140,10 @@ func (e *Engine) learn(found []finding) error {
 				continue // a later one has been learnt already
 			}
 			was := t.Drift
-			t.Drift, t.Print, t.Checked, t.look = f.drift, f.print, time.Now().UTC(), f.look
+			t.Drift, t.Print, t.look, t.Window, t.Base = f.drift, f.print, f.look, "", ""
+			if f.read {
+				t.Checked = time.Now().UTC()
+			}
 			switch {
 			case f.drift != nil && (was == nil || was.String() != f.drift.String()):
 				worse = append(worse, *t)
@@ -152,6 +165,23 @@ func (e *Engine) learn(found []finding) error {
 		e.receipt()
 	}
 	return err
+}
+
+// lookedAt notes of each tree when the last look began that found nothing.
+func (e *Engine) lookedAt(found []finding) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, f := range found {
+		i := slices.IndexFunc(e.state.Trees, f.tree.same)
+		if i < 0 || f.err != nil || f.look < e.state.Trees[i].look {
+			continue
+		}
+		t := &e.state.Trees[i]
+		t.Looked = ""
+		if f.drift == nil && f.print != "" && (f.read || f.taken || f.print == t.Print) {
+			t.Looked = f.at
+		}
+	}
 }
 
 // same reports whether o is this directory, not another one that took its name.

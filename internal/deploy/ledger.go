@@ -68,6 +68,9 @@ type tree struct {
 	Digest  string    `json:"digest,omitempty"` // of what was unpacked; empty where that is not known
 	Shared  []string  `json:"shared,omitempty"` // paths that the digest leaves out
 	Print   string    `json:"print,omitempty"`  // fingerprint of the metadata when Drift was found, or nothing was
+	Looked  string    `json:"looked,omitempty"` // moment when the last look began that found nothing; empty after one that did
+	Window  string    `json:"window,omitempty"` // while Print is not known: when the agent worked on it
+	Base    string    `json:"base,omitempty"`   // likewise: Looked of the directory that was recycled for it
 	Checked time.Time `json:"checked,omitzero"` // when it was read whole last
 	Drift   *drift    `json:"drift,omitempty"`  // what is not as it was unpacked; nil when nothing is known to be
 	look    uint64    // of this process, that Drift comes from

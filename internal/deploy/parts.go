@@ -40,8 +40,11 @@ type Tree interface {
 	Switch(name string) error
 	Clear() error
 	Stage() (name string, root *os.Root, err error)
-	// Seal also gives the release's fingerprint, as Integrity does.
-	Seal(stage, name string, shared []string) (print string, err error)
+	// Recycle makes a stage of the directory of a release.
+	Recycle(name string) (stage string, root *os.Root, err error)
+	Seal(stage, name string, shared []string) (deployment.Sealed, error)
+	// Moment is now, as Integrity takes it; empty where it cannot be told.
+	Moment() string
 	Discard(stage string) error
 	Remove(name string) error
 	Sweep(keep func(name string) bool) error

@@ -1,11 +1,6 @@
 package deploy
 
-import (
-	"cmp"
-	"context"
-	"fmt"
-	"slices"
-)
+import "context"
 
 // prune deletes release directories beyond the newest keep, counting only releases that were live and healthy. The live
 // release, the one before it and the one that the running process was started from always stay. It says of each what became
@@ -18,25 +13,11 @@ func (e *Engine) prune(ctx context.Context, keep int) (told []string) {
 	started, _ := e.Service.StartedFrom(ctx)
 	s := &e.state
 	current, _ := s.treeNamed(live)
-	before := s.previous(current.ID)
-	trees := slices.Clone(s.Trees)
-	slices.SortFunc(trees, func(a, b tree) int { return cmp.Compare(b.Used, a.Used) })
-	kept := 0
 	stays := func(t tree, why string) { told = append(told, "kept     "+t.Name+": "+why) }
-	for _, t := range trees {
-		why := ""
-		switch sound, _ := s.treeOf(t.ID); {
-		case t.Name == live:
-			why = "it is live"
-		case t.Drift != nil && sound.Drift == nil: // it was fetched again, beside this one
-		case t.ID == before:
-			why = "it is the one before"
-		case t.Healthy && kept < keep:
-			why = fmt.Sprintf("it is one of the newest %d that were healthy", keep)
-		}
-		if why != "" {
-			kept++
-			stays(t, why)
+	for _, f := range s.fates(live, s.previous(current.ID), keep, 0) {
+		t := f.tree
+		if f.stays != "" {
+			stays(t, f.stays)
 			continue
 		}
 		if started != "" && within(started, e.Tree.ReleasePath(t.Name)) {

@@ -268,6 +268,10 @@ func (r *rig) Compare(ctx context.Context, name, digest string, shared []string)
 
 func (r *rig) Fingerprint(name string) (string, error) { return r.tree.Fingerprint(name) }
 
+func (r *rig) Untouched(name, window, clean string) (string, bool, error) {
+	return r.tree.Untouched(name, window, clean)
+}
+
 func (r *rig) Keep(digests []string) error { r.kept = digests; return nil }
 
 // Check, Restart, Stop, State, Log and StartedFrom make it a Service.

@@ -105,47 +105,9 @@ func (e *Engine) highSeq() uint64 {
 	return e.state.HighSeq
 }
 
-// bring fetches and unpacks.
-func (e *Engine) bring(ctx context.Context, a *attempt) error {
-	if err := e.room(a.Pointer); err != nil {
-		return err
-	}
-	archive, err := e.fetch(ctx, a)
-	if err != nil {
-		return err
-	}
-	defer archive.Close()
-	if err := e.change(func(*ledger) { a.Phase = deployment.Unpack }); err != nil {
-		return err
-	}
-	if err := e.unpack(ctx, a, archive); err != nil {
-		if roomless(err) { // the archive can be had again, and others need the space now
-			_ = e.Tree.ClearIncoming()
-		}
-		return err
-	}
-	return e.Tree.ClearIncoming()
-}
-
-// room refuses a release that would not fit, before a byte of it is fetched.
-func (e *Engine) room(p release.Pointer) error {
-	bytes, inodes, err := e.Tree.Space()
-	if err != nil {
-		return err
-	}
-	need := p.Artifact.Size + p.Artifact.UnpackedSize + p.Artifact.UnpackedSize/10 + spareSpace
-	if bytes < need {
-		return fmt.Errorf("not enough space in %s: %d MiB free, %d MiB needed", e.Tree.Path(), bytes>>20, need>>20)
-	}
-	if want := p.Artifact.Entries + spareInodes; inodes > 0 && inodes < want {
-		return fmt.Errorf("not enough inodes in %s: %d free, %d needed", e.Tree.Path(), inodes, want)
-	}
-	return nil
-}
-
 // fetch downloads the artifact whole, going on where a broken download stopped, and verifies it. A file that does not verify
 // is fetched once more from the start: what was there before may have been another object's beginning.
-func (e *Engine) fetch(ctx context.Context, a *attempt) (*os.File, error) {
+func (e *Engine) fetch(ctx context.Context, a *attempt, begun time.Time) (*os.File, error) {
 	name := "plain-" + release.ShortHash(a.Pointer.Release.Hash) + ".part"
 	if !a.Plain {
 		name = a.Pointer.Artifact.SHA256 + ".part"
@@ -161,13 +123,12 @@ func (e *Engine) fetch(ctx context.Context, a *attempt) (*os.File, error) {
 			return nil, err
 		}
 	}
-	begun := time.Now()
-	e.step(a, deployment.Fetch, deployment.Started, sizeText(a.Pointer.Artifact.Size))
+	pulled := a.Pulled
 	for try := 0; ; try++ {
 		from := have
 		report := e.progress(a, deployment.Fetch, a.Pointer.Artifact.Size)
 		err := e.Source.Fetch(ctx, a.Pointer, f, have, func(done int64) {
-			a.Pulled = max(a.Pulled, done-from)
+			a.Pulled = max(a.Pulled, pulled+done-from)
 			report(done)
 		})
 		if err == nil {
@@ -219,12 +180,9 @@ func (e *Engine) unpack(ctx context.Context, a *attempt, archive *os.File) (err 
 	if cerr := root.Close(); err == nil {
 		err = cerr
 	}
+	var sealed deployment.Sealed
 	if err == nil {
-		err = e.makeRoom(name)
-	}
-	print := ""
-	if err == nil {
-		print, err = e.Tree.Seal(stage, name, e.Shared)
+		sealed, err = e.seal(stage, name)
 	}
 	if err != nil {
 		err = e.noSpace(err)
@@ -233,16 +191,7 @@ func (e *Engine) unpack(ctx context.Context, a *attempt, archive *os.File) (err 
 		}
 		return err
 	}
-	p := a.Pointer
-	err = e.change(func(l *ledger) {
-		l.dropTree(name)
-		l.Trees = append(l.Trees, tree{
-			Name: name, ID: identity(p, a.Plain), Seq: p.Seq, Hash: p.Release.Hash, Msg: p.Release.Msg,
-			Date: p.Release.Date, SHA256: p.Artifact.SHA256, Made: a.Number, Digest: digest, Shared: e.Shared, Print: print,
-		})
-		a.To, a.Made = name, true
-	})
-	if err != nil {
+	if err := e.made(a, tree{Name: name, Digest: digest}, sealed); err != nil {
 		return err
 	}
 	e.stepTook(a, deployment.Unpack, time.Since(begun))

@@ -40,3 +40,10 @@ const (
 	Missing = "missing"
 	Mode    = "mode" // only its permissions
 )
+
+// Sealed is what is known of a release directory from the moment that it is complete. Moments are opaque.
+type Sealed struct {
+	Print  string // fingerprint of its metadata, where every entry was looked at
+	Looked string // moment before that look
+	Window string // where no entry was looked at: the moments between which the agent worked on it
+}

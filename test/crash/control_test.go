@@ -39,8 +39,8 @@ var omissions = []omission{
 	{"directory of releases after a rename within", "durable/durable.go", "if err := SyncDir(to); err != nil {", "if err := error(nil); err != nil {", "a release that is removed is renamed and emptied, and each of the three keeps that order"},
 	{"directory of current", "durable/durable.go", "return fmt.Errorf(\"link %s: %w\", path, err)\n\t}\n\treturn SyncDir(dir)", "return fmt.Errorf(\"link %s: %w\", path, err)\n\t}\n\treturn nil", ""},
 	{"directory of a link that is removed", "durable/durable.go", "return SyncDir(filepath.Dir(path))", "return nil", "the state is written next, and its fsync takes the removal along"},
-	{"contents of the stage", "appdir/stage.go", "if err := unix.Syncfs(int(syncer.Fd())); err != nil {", "if err := error(nil); err != nil {", ""},
-	{"directory of releases after the stage got its name", "appdir/stage.go", "return print, durable.SyncDir(d.releases())", "_ = durable.SyncDir\n\treturn print, nil", ""},
+	{"contents of the stage", "appdir/stage.go", "if err := unix.Syncfs(int(made.syncer.Fd())); err != nil {", "if err := error(nil); err != nil {", ""},
+	{"directory of releases after the stage got its name", "appdir/stage.go", "if err := durable.SyncDir(d.releases()); err != nil {", "_ = durable.SyncDir\n\tif err := error(nil); err != nil {", ""},
 	{"what is made below shared", "appdir/stage.go", "return f.Sync()", "return nil", "the release is synced next, with all of its filesystem"},
 }
 

@@ -1,0 +1,114 @@
+package appdir
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// jumpMost is by how much, in nanoseconds, two readings of a clock that nobody has set may seem to differ: what passes between
+// the two clocks that a reading takes.
+const jumpMost = 50e6
+
+// moment is a reading of the clock that this machine dates changes of files by. That one moves in ticks, of up to 10 ms: a
+// change is dated coarse or later, and no later than fine, if it comes after the one and before the other.
+type moment struct {
+	boot   string // which start of the machine this was
+	coarse int64  // nanoseconds since 1970, as of the last tick
+	fine   int64
+	up     int64 // nanoseconds since the machine was started, with which nobody tampers
+}
+
+// bootID names this start of the machine, "" where it cannot be known.
+var bootID = sync.OnceValue(func() string {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	id := strings.ReplaceAll(strings.TrimSpace(string(data)), "-", "")
+	if err != nil || len(id) != 32 {
+		return ""
+	}
+	return id
+})
+
+// Moment is now, for those who keep it to ask Untouched later. It is empty where it cannot be told.
+func (d *Dir) Moment() string {
+	boot := bootID()
+	var m moment
+	for try := 0; boot != ""; try++ {
+		var before, coarse, fine, after unix.Timespec
+		for _, read := range []struct {
+			clock int32
+			at    *unix.Timespec
+		}{
+			{unix.CLOCK_BOOTTIME, &before}, {unix.CLOCK_REALTIME_COARSE, &coarse}, {unix.CLOCK_REALTIME, &fine}, {unix.CLOCK_BOOTTIME, &after},
+		} {
+			if err := unix.ClockGettime(read.clock, read.at); err != nil {
+				return ""
+			}
+		}
+		m = moment{boot: boot, coarse: coarse.Nano(), fine: fine.Nano(), up: before.Nano()}
+		if after.Nano()-before.Nano() < jumpMost/4 || try == 5 { // else the process was held up in between
+			break
+		}
+	}
+	if boot == "" {
+		return ""
+	}
+	return fmt.Sprintf("k1:%s:%d:%d:%d", m.boot, m.coarse, m.fine, m.up)
+}
+
+func readMoment(text string) (m moment, ok bool) {
+	fields := strings.Split(text, ":")
+	if len(fields) != 5 || fields[0] != "k1" {
+		return moment{}, false
+	}
+	m.boot = fields[1]
+	n, err := fmt.Sscanf(strings.Join(fields[2:], " "), "%d %d %d", &m.coarse, &m.fine, &m.up)
+	return m, err == nil && n == 3 && m.boot != ""
+}
+
+// jumped reports whether the clock was set between two moments, as far as that can be told.
+func (m moment) jumped(o moment) bool {
+	if m.boot != o.boot {
+		return true
+	}
+	d := (m.fine - m.up) - (o.fine - o.up)
+	return d > jumpMost || d < -jumpMost
+}
+
+// Untouched looks at a release that was recycled, and gives its Fingerprint. untouched reports whether the times of all entries
+// say that nobody but the agent has changed it: each was changed last before clean, which is when a look began that found
+// the recycled directory sound, or while the agent worked on it, which window says. It is false wherever that cannot be told: the
+// machine was started anew since, or its clock was set.
+//
+// What is changed in the tick of the clock in which the work began or ended is not told from the work.
+func (d *Dir) Untouched(name, window, clean string) (print string, untouched bool, err error) {
+	if !releaseName.MatchString(name) {
+		return "", false, fmt.Errorf("look at release %q: not the name of one", name)
+	}
+	begin, end, _ := strings.Cut(window, " ")
+	now, known := readMoment(d.Moment())
+	from, ok := readMoment(begin)
+	known = known && ok
+	to, ok := readMoment(end)
+	known = known && ok
+	last, ok := readMoment(clean)
+	known = known && ok && last.coarse <= from.coarse && from.coarse <= to.fine && to.fine <= now.fine
+	untouched = known && !now.jumped(to) && !now.jumped(from) && !now.jumped(last)
+
+	sum := sha256.New()
+	err = walk(d.ReleasePath(name), func(p string, st *unix.Stat_t) error {
+		imprint(sum, p, st)
+		if at := st.Ctim.Nano(); p != "." && at >= last.coarse && (at < from.coarse || at > to.fine) {
+			untouched = false
+		}
+		return nil
+	})
+	if err != nil {
+		return "", false, fmt.Errorf("look at release %s: %w", name, err)
+	}
+	return printed(sum), untouched, nil
+}

@@ -1,0 +1,210 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/towline/towline/internal/deployment"
+)
+
+// bring fetches and unpacks: frame by frame where that can be, else the whole artifact first.
+func (e *Engine) bring(ctx context.Context, a *attempt) error {
+	begun := time.Now()
+	e.step(a, deployment.Fetch, deployment.Started, sizeText(a.Pointer.Artifact.Size))
+	if e.Frames != nil {
+		plan, err := e.Frames.Plan(ctx, a.Pointer)
+		switch {
+		case err == nil:
+			return e.bringFrames(ctx, a, plan, begun)
+		case !errors.Is(err, errors.ErrUnsupported):
+			e.step(a, deployment.Fetch, deployment.StepFail, err.Error())
+			return fmt.Errorf("fetch: %w", err)
+		}
+	}
+	return e.bringWhole(ctx, a, begun)
+}
+
+// bringFrames brings the release forward from the directory that is recycled, or, where there is none or that does not work,
+// into an empty one.
+func (e *Engine) bringFrames(ctx context.Context, a *attempt, plan Plan, begun time.Time) (err error) {
+	pulled := a.Pulled
+	defer func() { a.Pulled = pulled + plan.Pulled() }()
+	base := e.recyclable(ctx, a, plan)
+	for {
+		err := e.bringOnto(ctx, a, plan, base, begun, pulled)
+		again := base.Name != "" && ctx.Err() == nil && (errors.Is(err, ErrBase) || roomless(err))
+		if !again {
+			return err
+		}
+		// Its space is free now.
+		e.step(a, deployment.Fetch, deployment.Progress, fmt.Sprintf("recycling %s did not work, unpacking into an empty directory: %v", base.Name, err))
+		base = tree{}
+	}
+}
+
+// bringOnto makes the release's directory out of base, of nothing if that has no name.
+func (e *Engine) bringOnto(ctx context.Context, a *attempt, plan Plan, base tree, begun time.Time, pulled int64) (err error) {
+	step := deployment.Fetch
+	defer func() {
+		if err != nil {
+			e.step(a, step, deployment.StepFail, err.Error())
+			err = fmt.Errorf("%s: %w", step, err)
+		}
+	}()
+	name, err := e.place(ctx, a)
+	if err != nil {
+		return err
+	}
+	others := e.others(base)
+	var digests []string
+	for _, o := range others {
+		digests = append(digests, o.Digest)
+	}
+	fetch, write := plan.Lacks(base.Digest, digests)
+	entries := a.Pointer.Artifact.Entries
+	if base.Name != "" {
+		entries = min(entries, write/512) // an entry takes at least as much of the archive
+	}
+	if err := e.room(write, entries); err != nil {
+		return err
+	}
+	// Out of the ledger first, durably: until the stage is sealed nothing that is found on the disk is taken for a release.
+	if err := e.change(func(l *ledger) { a.Phase = deployment.Unpack; l.dropTree(base.Name) }); err != nil {
+		return err
+	}
+	stage, root, err := e.stageOf(base)
+	if err != nil {
+		return err
+	}
+	brought, err := plan.Bring(ctx, root, Bringing{
+		Base: base.Digest, Others: others, Progress: e.progress(a, deployment.Fetch, fetch),
+		Warn: func(s string) { e.step(a, deployment.Unpack, deployment.Progress, s) },
+	})
+	if cerr := root.Close(); err == nil {
+		err = cerr
+	}
+	var sealed deployment.Sealed
+	if err == nil {
+		a.Pulled = pulled + plan.Pulled()
+		e.emit(a, deployment.Event{
+			Step: step, State: deployment.Done, TookMS: time.Since(begun).Milliseconds(), Bytes: a.Pulled, Message: broughtText(a, plan, brought, base),
+		})
+		step, begun = deployment.Unpack, time.Now()
+		e.step(a, step, deployment.Started, "")
+		sealed, err = e.seal(stage, name)
+	}
+	if err != nil {
+		err = e.noSpace(err)
+		if derr := e.Tree.Discard(stage); derr != nil {
+			e.Log.Warn("discard stage", "app", e.Key, "error", derr)
+		}
+		return err
+	}
+	if err := plan.Keep(); err != nil {
+		e.Log.Warn("this release will not be recycled", "app", e.Key, "release", name, "error", err)
+	}
+	if err := e.made(a, tree{Name: name, Digest: brought.Digest, Base: base.Looked}, sealed); err != nil {
+		return err
+	}
+	e.stepTook(a, step, time.Since(begun))
+	return nil
+}
+
+// stageOf is an empty stage, or the directory of base.
+func (e *Engine) stageOf(base tree) (name string, root *os.Root, err error) {
+	if base.Name == "" {
+		return e.Tree.Stage()
+	}
+	return e.Tree.Recycle(base.Name)
+}
+
+// seal gives a complete stage its name.
+func (e *Engine) seal(stage, name string) (sealed deployment.Sealed, err error) {
+	if err := e.makeRoom(name); err != nil {
+		return sealed, err
+	}
+	return e.Tree.Seal(stage, name, e.Shared)
+}
+
+// made notes the release directory that the attempt has made: t with what the pointer says of it.
+func (e *Engine) made(a *attempt, t tree, sealed deployment.Sealed) error {
+	p := a.Pointer
+	t.ID, t.Seq, t.Hash, t.Msg, t.Date = identity(p, a.Plain), p.Seq, p.Release.Hash, p.Release.Msg, p.Release.Date
+	t.SHA256, t.Made, t.Shared = p.Artifact.SHA256, a.Number, e.Shared
+	t.Print, t.Looked, t.Window = sealed.Print, sealed.Looked, sealed.Window
+	return e.change(func(l *ledger) {
+		l.dropTree(t.Name)
+		l.Trees = append(l.Trees, t)
+		a.To, a.Made = t.Name, true
+	})
+}
+
+// broughtText says what it took: "192 KiB of 36 MiB, 27 of 37,881 files changed, 41-ab12ab12ab12 recycled".
+func broughtText(a *attempt, plan Plan, b Brought, base tree) string {
+	text := fmt.Sprintf("%s of %s", smallSize(plan.Pulled()), sizeText(a.Pointer.Artifact.Size))
+	if base.Name == "" {
+		return text + fmt.Sprintf(", %s files into an empty directory", thousands(b.Files))
+	}
+	return text + fmt.Sprintf(", %s of %s files changed, %s recycled", thousands(b.Written), thousands(b.Files), base.Name)
+}
+
+// smallSize is sizeText of what may be nothing.
+func smallSize(n int64) string {
+	if n <= 0 {
+		return "0 B"
+	}
+	return sizeText(n)
+}
+
+// thousands is a count for people: 37,881.
+func thousands(n int64) string {
+	text := strconv.FormatInt(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// bringWhole fetches the artifact and unpacks it then.
+func (e *Engine) bringWhole(ctx context.Context, a *attempt, begun time.Time) error {
+	p := a.Pointer.Artifact
+	if err := e.room(p.Size+p.UnpackedSize, p.Entries); err != nil {
+		e.step(a, deployment.Fetch, deployment.StepFail, err.Error())
+		return err
+	}
+	archive, err := e.fetch(ctx, a, begun)
+	if err != nil {
+		return err
+	}
+	defer archive.Close()
+	if err := e.change(func(*ledger) { a.Phase = deployment.Unpack }); err != nil {
+		return err
+	}
+	if err := e.unpack(ctx, a, archive); err != nil {
+		if roomless(err) { // the archive can be had again, and others need the space now
+			_ = e.Tree.ClearIncoming()
+		}
+		return err
+	}
+	return e.Tree.ClearIncoming()
+}
+
+// room refuses a release that would not fit, before a byte of it is fetched.
+func (e *Engine) room(size, entries int64) error {
+	bytes, inodes, err := e.Tree.Space()
+	if err != nil {
+		return err
+	}
+	need := size + size/10 + spareSpace
+	if bytes < need {
+		return fmt.Errorf("not enough space in %s: %d MiB free, %d MiB needed", e.Tree.Path(), bytes>>20, need>>20)
+	}
+	if want := entries + spareInodes; inodes > 0 && inodes < want {
+		return fmt.Errorf("not enough inodes in %s: %d free, %d needed", e.Tree.Path(), inodes, want)
+	}
+	return nil
+}
