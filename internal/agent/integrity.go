@@ -58,5 +58,10 @@ func (i integrity) Compare(ctx context.Context, name, digest string, shared []st
 // Fingerprint implements deploy.Integrity.
 func (i integrity) Fingerprint(name string) (string, error) { return i.dir.Fingerprint(name) }
 
+// Untouched implements deploy.Integrity.
+func (i integrity) Untouched(name, window, clean string) (string, bool, error) {
+	return i.dir.Untouched(name, window, clean)
+}
+
 // Keep implements deploy.Integrity.
 func (i integrity) Keep(digests []string) error { return i.memory.DropListings(digests) }

@@ -127,6 +127,9 @@ func (s *store) Open(ctx context.Context, key string, offset, length int64, ifMa
 		if err != nil || begin != strconv.FormatInt(offset, 10) {
 			out.Body.Close()
 			err := fmt.Errorf("asked for %s, got %q", *in.Range, aws.ToString(out.ContentRange))
+			if out.ContentRange == nil {
+				err = &fault{text: "asked for " + *in.Range + ", got the whole object", kind: errors.ErrUnsupported}
+			}
 			return nil, Info{}, s.fault(ctx, "get object", key, err)
 		}
 		info.Size = size

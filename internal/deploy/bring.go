@@ -31,6 +31,9 @@ func (e *Engine) bring(ctx context.Context, a *attempt) error {
 // bringFrames brings the release forward from the directory that is recycled, or, where there is none or that does not work,
 // into an empty one.
 func (e *Engine) bringFrames(ctx context.Context, a *attempt, plan Plan, begun time.Time) (err error) {
+	if err := e.Tree.ClearIncoming(); err != nil { // an agent that fetched it whole may have left a part of it
+		return err
+	}
 	pulled := a.Pulled
 	defer func() { a.Pulled = pulled + plan.Pulled() }()
 	base := e.recyclable(ctx, a, plan)

@@ -106,7 +106,8 @@ func (e *Engine) highSeq() uint64 {
 }
 
 // fetch downloads the artifact whole, going on where a broken download stopped, and verifies it. A file that does not verify
-// is fetched once more from the start: what was there before may have been another object's beginning.
+// is fetched once more from the start: what was there before may have been another object's beginning. So is one of a store that
+// gives no parts.
 func (e *Engine) fetch(ctx context.Context, a *attempt, begun time.Time) (*os.File, error) {
 	name := "plain-" + release.ShortHash(a.Pointer.Release.Hash) + ".part"
 	if !a.Plain {
@@ -123,9 +124,8 @@ func (e *Engine) fetch(ctx context.Context, a *attempt, begun time.Time) (*os.Fi
 			return nil, err
 		}
 	}
-	pulled := a.Pulled
 	for try := 0; ; try++ {
-		from := have
+		from, pulled := have, a.Pulled
 		report := e.progress(a, deployment.Fetch, a.Pointer.Artifact.Size)
 		err := e.Source.Fetch(ctx, a.Pointer, f, have, func(done int64) {
 			a.Pulled = max(a.Pulled, pulled+done-from)
@@ -135,7 +135,8 @@ func (e *Engine) fetch(ctx context.Context, a *attempt, begun time.Time) (*os.Fi
 			e.stepTook(a, deployment.Fetch, time.Since(begun))
 			return f, nil
 		}
-		if !errors.Is(err, release.ErrVerify) || have == 0 || try > 0 || ctx.Err() != nil {
+		whole := errors.Is(err, errors.ErrUnsupported) // the store gives no rest of an object
+		if !errors.Is(err, release.ErrVerify) && !whole || have == 0 || try > 0 || ctx.Err() != nil {
 			e.step(a, deployment.Fetch, deployment.StepFail, err.Error())
 			err = e.noSpace(err)
 			_ = f.Close()

@@ -7,6 +7,7 @@
 //	deployments/<id>.json    finished deployments with their events; the newest hundred
 //	adopted.json             a release directory that root has made out of what ran before; see package deployment
 //	trees/<hex>              what a release directory held when it was unpacked, under the hex SHA-256 of the file
+//	trees/<hex>.inventory    which frame of its artifact brought what of it
 //
 // One process writes; package appdir's lock sees to that. The state is opaque here: the engine encodes it.
 package journal
