@@ -61,6 +61,9 @@ func seqOf(name string) (seq uint64) {
 type state struct {
 	HighSeq uint64           `json:"high_seq"`
 	Attempt *json.RawMessage `json:"attempt"`
+	Trees   []struct {
+		Name string `json:"name"`
+	} `json:"trees"`
 }
 
 // state reads the agent's memory, past the agent's own code, which puts it in order.
@@ -73,6 +76,21 @@ func (k *worker) state() (s state, err error) {
 		State *state `json:"state"`
 	}{&s}
 	return s, json.Unmarshal(data, &sealed)
+}
+
+// known is what must hold at any moment: a directory that the state names is a release, whole. What is recycled is not named from
+// before the first change in it on.
+func (k *worker) known() error {
+	state, err := k.state()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, t := range state.Trees {
+		if _, herr := k.holds(t.Name); herr != nil {
+			err = errors.Join(err, fmt.Errorf("the state names %s: %w", t.Name, herr))
+		}
+	}
+	return err
 }
 
 // told is what must hold once the agent has said how its deployment ended: that stays.
@@ -174,7 +192,25 @@ func (w *world) scenarios() []scenario {
 		{"rolled back", []stage{s["one"], s["two"]}, s["bad"], []string{"two", "bad"}, "two", bad},
 		{"first bad", nil, s["bad"], []string{"", "bad"}, "", deployment.ExitError},
 		{"restored", []stage{s["one"], s["two"], s["four"]}, w.back, []string{"four", "two"}, "two", ok},
+		{"recycled", three(s["one"], s["two"], s["four"]), w.next.recycling(), []string{"four", "five"}, "five", ok},
+		{"recycled bad", three(s["one"], s["two"], s["four"], w.next), w.worse.recycling(), []string{"five", "bad-six"}, "five", bad},
 	}
+}
+
+// three are the stages for an agent that keeps three releases.
+func three(stages ...stage) (out []stage) {
+	for _, s := range stages {
+		out = append(out, s.recycling())
+	}
+	return out
+}
+
+// after is what is published after the scenario, and which release that is.
+func (w *world) after(s scenario) (stage, string) {
+	if s.ends == "five" {
+		return w.last.recycling(), "seven"
+	}
+	return w.next, "five"
 }
 
 // torn is what must hold whenever the agent has died: what is live is one of the scenario's releases, whole.
@@ -186,7 +222,7 @@ func (k *worker) torn(s scenario) error {
 	if !slices.Contains(s.live, version) {
 		return fmt.Errorf("got %q live, want one of %q", version, s.live)
 	}
-	return nil
+	return k.known()
 }
 
 // settled is what must hold at the end: the right release is live, every other one on disk is whole, and nothing
@@ -198,6 +234,9 @@ func (k *worker) settled(want string) error {
 	}
 	if version != want {
 		return fmt.Errorf("got %q live, want %q", version, want)
+	}
+	if err := k.known(); err != nil {
+		return err
 	}
 	entries, err := os.ReadDir(filepath.Join(k.disk, "web/releases"))
 	if err != nil {

@@ -87,15 +87,16 @@ func (b *bench) goesOn(t testing.TB, s scenario, before string) error {
 	}
 	kept := version == s.live[0] && (code == deployment.ExitError || code == deployment.ExitUnwell)
 	// A disk that stays broken while a bad release is to be undone leaves that one live, and says so.
-	broken := version == "bad" && code == deployment.ExitUnwell && strings.Contains(before, "web: broken bad: ")
+	broken := strings.HasPrefix(version, "bad") && code == deployment.ExitUnwell && strings.Contains(before, "web: broken "+version+": ")
 	if !(code == s.code && version == s.ends) && !kept && !broken {
 		return fmt.Errorf("got exit code %d and %q live, want %d and %q; with the fault:\n%s\nthen:\n%s", code, version, s.code, s.ends, before, out)
 	}
 	if err := b.settled(version); err != nil {
 		return fmt.Errorf("%w; with the fault:\n%s\nthen:\n%s", err, before, out)
 	}
-	if code, out = b.once(t, b.next); code != deployment.ExitOK {
+	next, ends := b.after(s)
+	if code, out = b.once(t, next); code != deployment.ExitOK {
 		return fmt.Errorf("the next release: got exit code %d; with the fault:\n%s\nthen:\n%s", code, before, out)
 	}
-	return b.settled("five")
+	return b.settled(ends)
 }

@@ -1,6 +1,9 @@
 package crash
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestScenarios plays each scenario undisturbed: what the others compare with.
 func TestScenarios(t *testing.T) {
@@ -14,6 +17,9 @@ func TestScenarios(t *testing.T) {
 			code, out := k.once(t, s.now)
 			if err := k.settled(s.ends); code != s.code || err != nil {
 				t.Errorf("got exit code %d and %v, want %d:\n%s", code, err, s.code, out)
+			}
+			if got, want := strings.Contains(out, " recycled"), strings.HasPrefix(s.name, "recycled"); got != want {
+				t.Errorf("got a directory recycled: %v, want %v:\n%s", got, want, out)
 			}
 		})
 	}

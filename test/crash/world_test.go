@@ -26,10 +26,14 @@ type entry struct {
 // versions are what is published, in this order. "bad" does not start: the restart command says so.
 var versions = []string{"one", "two", "bad", "four"}
 
-// stage is a bucket as it was at some time, and the agent's configuration for it.
+// stage is a bucket as it was at some time, and the agent's configurations for it: one that keeps two releases, and one that
+// keeps three, so that the oldest is recycled.
 type stage struct {
-	bucket, config string
+	bucket, config, three string
 }
+
+// recycling is the stage with the configuration that keeps three releases.
+func (s stage) recycling() stage { return stage{bucket: s.bucket, config: s.three} }
 
 // world is what all points of a run have in common: programs, releases, buckets. It lies outside of the disks that fail.
 type world struct {
@@ -40,6 +44,8 @@ type world struct {
 	stages map[string]stage            // after each version was published
 	back   stage                       // after four, with the pointer of two restored
 	next   stage                       // with five published after all that
+	worse  stage                       // and then with one that does not start
+	last   stage                       // and then with seven
 }
 
 // newWorld compiles the programs and publishes every version.
@@ -77,6 +83,8 @@ func newWorld(t *testing.T) *world {
 	must(t, os.WriteFile(filepath.Join(bucket, "web/production/version.json"), two, 0o644))
 	w.back = w.keep(t, "back", bucket, key)
 	w.next = publish(len(versions)+1, "five")
+	w.worse = publish(len(versions)+2, "bad-six")
+	w.last = publish(len(versions)+3, "seven")
 	return w
 }
 
@@ -84,7 +92,9 @@ func newWorld(t *testing.T) *world {
 // and HEALTH in it are the worker's.
 func (w *world) keep(t *testing.T, name, bucket string, key release.PrivateKey) stage {
 	t.Helper()
-	s := stage{bucket: filepath.Join(w.dir, "bucket-"+name), config: filepath.Join(w.dir, name+".yaml")}
+	s := stage{
+		bucket: filepath.Join(w.dir, "bucket-"+name), config: filepath.Join(w.dir, name+".yaml"), three: filepath.Join(w.dir, name+"-three.yaml"),
+	}
 	run(t, exec.Command("cp", "--archive", bucket, s.bucket))
 	text := fmt.Sprintf(`server: web-1
 bucket: file://%s
@@ -100,6 +110,7 @@ apps:
     shared: [data/]
 `, s.bucket, key.Public().String())
 	must(t, os.WriteFile(s.config, []byte(text), 0o644))
+	must(t, os.WriteFile(s.three, []byte(strings.Replace(text, "keep: 2", "keep: 3", 1)), 0o644))
 	return s
 }
 
@@ -114,6 +125,12 @@ func tree(version string) map[string]entry {
 		"large":           {Mode: 0o644, Text: strings.Repeat(version+" is one line of many in a larger file\n", 4000)},
 		"lib/latest":      {Mode: fs.ModeSymlink | 0o777, Text: "deep/0"},
 		"only-" + version: {Mode: 0o644},
+		// What lies in frames of its own, and does not change.
+		"lib/constant": {Mode: 0o644, Text: strings.Repeat("every release has this line, so often that it is a frame of its own\n", 1<<14)},
+		// A directory that goes with its release.
+		"gone-" + version:                {Mode: fs.ModeDir | 0o755},
+		"gone-" + version + "/deep":      {Mode: fs.ModeDir | 0o755},
+		"gone-" + version + "/deep/file": {Mode: 0o644, Text: version},
 	}
 	for i := range 12 {
 		text := fmt.Sprintf("file %d\n", i)

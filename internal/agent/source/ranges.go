@@ -36,7 +36,7 @@ func (s *Source) Index(ctx context.Context, p release.Pointer) (*Ranges, artifac
 	for have, idle := int64(0), 0; have < int64(len(data)); {
 		body, err := r.Open(ctx, p.Artifact.Index.Offset+have, int64(len(data))-have)
 		if err != nil { // the bucket has tried that a few times already
-			return nil, artifact.Index{}, err
+			return nil, artifact.Index{}, s.shorter(ctx, p, err)
 		}
 		got, err := io.ReadFull(body, data[have:])
 		_ = body.Close()
@@ -61,6 +61,19 @@ func (s *Source) Index(ctx context.Context, p release.Pointer) (*Ranges, artifac
 		return nil, artifact.Index{}, fmt.Errorf("object %s: %w", r.key, err)
 	}
 	return r, x, nil
+}
+
+// shorter is the error of a range, or what is behind it: that the object is not as long as the pointer says.
+func (s *Source) shorter(ctx context.Context, p release.Pointer, err error) error {
+	for _, other := range []error{fs.ErrNotExist, fs.ErrPermission, release.ErrVerify, bucket.ErrUnreachable, bucket.ErrNoBucket, errors.ErrUnsupported} {
+		if errors.Is(err, other) || ctx.Err() != nil {
+			return err
+		}
+	}
+	if offers := s.Offers(ctx, p); errors.Is(offers, release.ErrVerify) {
+		return offers
+	}
+	return err
 }
 
 // Open is an artifact.Opener.
