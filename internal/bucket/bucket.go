@@ -82,7 +82,8 @@ type Bucket interface {
 	Stat(ctx context.Context, key string) (Info, error)
 	// Open streams length bytes from offset on, or all the rest when length is negative. A range that begins at or
 	// past the end of the object is an error, as is length 0. With ifMatch, an object with another ETag is
-	// fs.ErrExist. A body that stalls, drips or breaks off ends in ErrUnreachable: open again at the byte that is missing.
+	// fs.ErrExist; a store that gives no ranges is errors.ErrUnsupported. A body that stalls, drips or breaks off ends in
+	// ErrUnreachable: open again at the byte that is missing.
 	Open(ctx context.Context, key string, offset, length int64, ifMatch string) (io.ReadCloser, Info, error)
 	// Create writes an object that must not be there yet, else fs.ErrExist.
 	Create(ctx context.Context, key string, data []byte, contentType string) error
