@@ -45,7 +45,7 @@ type Directory struct{ Name, Digest string }
 type Brought struct {
 	Digest  string // what Integrity compares with
 	Files   int64  // entries of the release
-	Written int64  // those that were written, of them
+	Written int64  // those that were written, of them; negative where nobody counts
 }
 
 // ErrBase says that a directory to be brought forward is not as it should be.

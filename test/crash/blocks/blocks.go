@@ -54,7 +54,7 @@ type Disk struct {
 func New(dir string, size int64) (*Disk, error) {
 	d := &Disk{size: size, dir: dir, below: pages{}, pages: pages{}}
 	server, err := fs.Mount(dir, &root{disk: d}, &fs.Options{MountOptions: fuse.MountOptions{
-		FsName: "towline-blocks", Name: "blocks", DirectMount: true, MaxWrite: 1 << 20, DisableXAttrs: true,
+		FsName: "towline-blocks", Name: "blocks", DirectMount: true, MaxWrite: 512 << 10, DisableXAttrs: true,
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("mount the disk's file: %w", err)
