@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,5 +47,7 @@ func TestDiskWithoutRoomForOneMoreTree(t *testing.T) {
 	if code != deployment.ExitError || !strings.Contains(out, "not enough space in "+at) || f.live("web") != "5" {
 		t.Errorf("got exit code %d, %q live: %s\n%s", code, f.live("web"), out, errs)
 	}
-	f.whole(3) // what could not be brought forward stays
+	if want := []string{f.tree(3), f.tree(4), f.tree(5)}; !slices.Equal(f.names(), want) { // what could not be brought forward stays
+		t.Errorf("on disk: got %q, want %q", f.names(), want)
+	}
 }
