@@ -14,6 +14,7 @@ import (
 // bring fetches and unpacks: frame by frame where that can be, else the whole artifact first.
 func (e *Engine) bring(ctx context.Context, a *attempt) error {
 	begun := time.Now()
+	e.fresh = nil
 	e.step(a, deployment.Fetch, deployment.Started, sizeText(a.Pointer.Artifact.Size))
 	if e.Frames != nil {
 		plan, err := e.Frames.Plan(ctx, a.Pointer)
@@ -107,14 +108,23 @@ func (e *Engine) bringOnto(ctx context.Context, a *attempt, plan Plan, base tree
 		}
 		return err
 	}
-	if err := plan.Keep(); err != nil {
-		e.Log.Warn("this release will not be recycled", "app", e.Key, "release", name, "error", err)
-	}
+	e.fresh = plan
 	if err := e.made(a, tree{Name: name, Digest: brought.Digest, Base: base.Looked}, sealed); err != nil {
 		return err
 	}
 	e.stepTook(a, step, time.Since(begun))
 	return nil
+}
+
+// keepFresh keeps what lets the release that was just brought be recycled. That is for when it is live: nobody waits for it then.
+func (e *Engine) keepFresh() {
+	if e.fresh == nil {
+		return
+	}
+	if err := e.fresh.Keep(); err != nil {
+		e.Log.Warn("the live release will not be recycled", "app", e.Key, "error", err)
+	}
+	e.fresh = nil
 }
 
 // stageOf is an empty stage, or the directory of base.

@@ -80,6 +80,7 @@ type Engine struct {
 	force   bool      // the command that runs now overrules a hold
 	scrubs  scrubber
 	looks   atomic.Uint64 // at release directories
+	fresh   Plan          // what the release was brought by that is being made live
 
 	departure departure
 

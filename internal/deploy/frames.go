@@ -24,7 +24,7 @@ type Plan interface {
 	Lacks(base string, others []string) (fetch, write int64)
 	// Bring makes stage the release. An error of Base, which an empty stage would not have, is ErrBase.
 	Bring(ctx context.Context, stage *os.Root, b Bringing) (Brought, error)
-	// Keep keeps what Fits asks about of the release that was just brought. It may be lost again at any time.
+	// Keep keeps what Fits asks about of the release that was just brought. What is lost of it costs an unpacking anew.
 	Keep() error
 	// Pulled is how many bytes came over the network so far, the reading of the index included.
 	Pulled() int64

@@ -116,6 +116,7 @@ func (e *Engine) confirm(ctx context.Context, a *attempt) (deployment.Outcome, e
 	}
 	e.stepTook(a, deployment.Confirm, time.Since(begun))
 	out, err := e.end(a, deployment.Deployed, reason)
+	e.keepFresh()
 	e.prune(ctx, e.Keep)
 	return out, err
 }

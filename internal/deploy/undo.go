@@ -166,6 +166,7 @@ func (e *Engine) rollBackToNothing(ctx context.Context, a *attempt) (deployment.
 // discardTree undoes unpack. The tree goes out of the ledger first: a crash between leaves a directory that Sweep removes.
 func (e *Engine) discardTree(a *attempt) {
 	name := a.To
+	e.fresh = nil
 	err := e.change(func(l *ledger) { l.dropTree(name) })
 	if err == nil {
 		err = e.Tree.Remove(name)
