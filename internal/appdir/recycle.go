@@ -51,6 +51,7 @@ func (d *Dir) Recycle(name string) (stage string, root *os.Root, err error) {
 	}
 	if err != nil {
 		_ = syncer.Close()
+		_ = os.RemoveAll(path)
 		return "", nil, fmt.Errorf("recycle release %s: %w", name, err)
 	}
 	d.stages[stage] = &making{syncer: syncer, recycled: true, begun: dated(path, before)}

@@ -76,11 +76,7 @@ func (e *Engine) bringOnto(ctx context.Context, a *attempt, plan Plan, base tree
 	if err := e.room(write, entries); err != nil {
 		return err
 	}
-	// Out of the ledger first, durably: until the stage is sealed nothing that is found on the disk is taken for a release.
-	if err := e.change(func(l *ledger) { a.Phase = deployment.Unpack; l.dropTree(base.Name) }); err != nil {
-		return err
-	}
-	stage, root, err := e.stageOf(base)
+	stage, root, err := e.stageOf(a, base)
 	if err != nil {
 		return err
 	}
@@ -127,12 +123,28 @@ func (e *Engine) keepFresh() {
 	e.fresh = nil
 }
 
-// stageOf is an empty stage, or the directory of base.
-func (e *Engine) stageOf(base tree) (name string, root *os.Root, err error) {
+// stageOf is an empty stage, or the directory of base. That is out of the ledger first, durably: until the stage is sealed nothing
+// that is found on the disk is taken for a release.
+func (e *Engine) stageOf(a *attempt, base tree) (name string, root *os.Root, err error) {
+	err = e.change(func(l *ledger) { a.Phase = deployment.Unpack; l.dropTree(base.Name) })
+	if err != nil && base.Name != "" { // nothing has happened to it
+		e.mu.Lock()
+		e.state.Trees = append(e.state.Trees, base)
+		e.mu.Unlock()
+	}
+	if err != nil {
+		return "", nil, err
+	}
 	if base.Name == "" {
 		return e.Tree.Stage()
 	}
-	return e.Tree.Recycle(base.Name)
+	if name, root, err = e.Tree.Recycle(base.Name); err != nil {
+		if rerr := e.Tree.Remove(base.Name); rerr != nil { // nobody names it any more
+			e.Log.Warn("remove release", "app", e.Key, "release", base.Name, "error", rerr)
+		}
+		return "", nil, fmt.Errorf("%w: %w", ErrBase, err)
+	}
+	return name, root, nil
 }
 
 // seal gives a complete stage its name.

@@ -4,12 +4,17 @@
 // One Engine serves one app. A single loop (Run) reads the pointer when its timer fires or a ping wakes it, compares it
 // with what is live and runs at most one deployment at a time:
 //
-//	fetch     the artifact into incoming/, resumable, digest checked          undo: delete it
-//	unpack    into a stage, shared paths linked, synced, named; hooks         undo: delete the tree
+//	fetch     what this server lacks of the artifact, into a stage            undo: delete it
+//	unpack    shared paths linked, synced, named; hooks                       undo: delete the tree
 //	activate  switch current, restart the unit                                undo: the same with the previous release
 //	check     the health gate                                                 failing it is what triggers the undo
 //	confirm   record the release as healthy, after-healthy hooks              -
 //	prune     delete old releases                                             -
+//
+// The stage is the directory of the release that prune would delete next, brought forward (recycled), or an empty one. A
+// directory that is to be recycled goes out of the state first, then becomes a stage, then is changed: what the state names is
+// a whole release at any moment. An artifact without frames, or in a store that gives no parts of objects, is fetched whole
+// into incoming/, resumable, checked, and unpacked into an empty stage then.
 //
 // What has been decided is written to the journal before it is done, so that an agent that dies at any point finds, when it
 // starts again, what it was at: before activate it begins again, from activate on it activates and checks again. Every

@@ -446,6 +446,45 @@ func TestNoRoomForASecondTree(t *testing.T) {
 	}
 }
 
+// What cannot be written down, or renamed, leaves no directory behind that nobody names, and no name of one that is gone.
+func TestRecyclingThatDoesNotBegin(t *testing.T) {
+	for name, trouble := range map[string]func(*rig){
+		"not written down": func(r *rig) { r.engine.Journal = &fullOnce{Journal: r.engine.Journal, r: r} },
+		"not renamed":      func(r *rig) { r.engine.Tree = &stuck{r.engine.Tree} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, p := recycling(t, nil, "aaaaaaa", "bbbbbbb", "ccccccc")
+			trouble(r)
+			r.publish(4, "ddddddd")
+			r.once(deployment.Deployed)
+			if got, want := r.names(), []string{"2-bbbbbbb", "3-ccccccc", "4-ddddddd"}; !slices.Equal(got, want) || p.base[3] != "" {
+				t.Errorf("got %q, and %q recycled, want %q", got, p.base[3], want)
+			}
+			if got := len(r.engine.trees()); got != 3 {
+				t.Errorf("got %d directories known, want 3", got)
+			}
+		})
+	}
+}
+
+// fullOnce is a journal that has no room for the state in which a directory is recycled.
+type fullOnce struct {
+	Journal
+	r *rig
+}
+
+func (f *fullOnce) Save(state []byte) error {
+	if a := f.r.engine.state.Attempt; a != nil && a.Phase == deployment.Unpack && len(f.r.engine.state.Trees) == 2 {
+		return syscall.ENOSPC
+	}
+	return f.Journal.Save(state)
+}
+
+// stuck is a tree in which nothing can be recycled.
+type stuck struct{ Tree }
+
+func (*stuck) Recycle(string) (string, *os.Root, error) { return "", nil, syscall.EIO }
+
 // narrow is a tree on a disk with so much space.
 type narrow struct {
 	Tree
