@@ -32,7 +32,8 @@ type omission struct {
 	implied string
 }
 
-// omissions are all calls that the agent makes on the server's disk.
+// omissions are all calls that the agent makes on the server's disk, and what it writes down before it touches a directory that
+// the state names.
 var omissions = []omission{
 	{"file of the state, a record", "durable/durable.go", "if err = f.Sync(); err != nil {", "if err = error(nil); err != nil {", ""},
 	{"directory of the state, a record", "durable/durable.go", "os.Rename(f.Name(), path); err != nil {\n\t\treturn err\n\t}\n\treturn SyncDir(dir)", "os.Rename(f.Name(), path); err != nil {\n\t\treturn err\n\t}\n\treturn nil", ""},
@@ -41,6 +42,7 @@ var omissions = []omission{
 	{"directory of a link that is removed", "durable/durable.go", "return SyncDir(filepath.Dir(path))", "return nil", "the state is written next, and its fsync takes the removal along"},
 	{"contents of the stage", "appdir/stage.go", "if err := unix.Syncfs(int(made.syncer.Fd())); err != nil {", "if err := error(nil); err != nil {", ""},
 	{"directory of releases after the stage got its name", "appdir/stage.go", "if err := durable.SyncDir(d.releases()); err != nil {", "_ = durable.SyncDir\n\tif err := error(nil); err != nil {", ""},
+	{"the state without what is recycled", "deploy/bring.go", "a.Phase = deployment.Unpack; l.dropTree(base.Name) })", "a.Phase = deployment.Unpack })", ""},
 	{"what is made below shared", "appdir/stage.go", "return f.Sync()", "return nil", "the release is synced next, with all of its filesystem"},
 }
 
