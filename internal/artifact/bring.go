@@ -71,7 +71,7 @@ func Bring(ctx context.Context, root *os.Root, x Index, open Opener, o BringOpti
 	if most := streamLimit(o.limits()); x.UnpackedSize() > most {
 		return Tree{}, fmt.Errorf("%w: artifact: the tar stream is longer than %d bytes", release.ErrVerify, most)
 	}
-	s, err := newStage(root, o.UnpackOptions)
+	s, err := newStage(root, o.UnpackOptions, min(x.UnpackedSize()/512, o.Want.Entries))
 	if err != nil {
 		return Tree{}, (&input{}).blame(err)
 	}
@@ -272,6 +272,7 @@ func (b *bring) reuse(again []int) error {
 		return nil
 	}
 	s, base := b.stage, b.o.Base.Inventory.frames
+	s.forward = true
 	used := make([]bool, len(base))
 	s.reusing = true
 	for i, at := range again {

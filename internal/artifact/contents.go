@@ -1,11 +1,11 @@
 package artifact
 
 import (
-	"bufio"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,46 +14,44 @@ import (
 // Contents is the Listing of what an archive brought. Its lines are made as they are written: those of a large tree would
 // take more memory than all that unpacks it.
 type Contents struct {
-	nodes map[string]*node
-	paths []string // in the order of their lines
+	nodes []*node // in the order of their lines
 	skips []string
 }
 
 // contents is what the stage has written.
 func (s *stage) contents() Contents {
-	c := Contents{nodes: s.nodes, paths: make([]string, 0, len(s.nodes)), skips: s.skips}
-	for p := range s.nodes {
-		c.paths = append(c.paths, p)
-	}
-	slices.SortFunc(c.paths, byLine)
-	return c
+	slices.SortFunc(s.order, byLine) // nearly so already
+	return Contents{s.order, s.skips}
 }
 
 // Digest is the digest of the Listing.
 func (c Contents) Digest() string {
 	sum := sha256.New()
 	_, _ = c.WriteTo(sum)
-	return "t1:" + hex.EncodeToString(sum.Sum(nil))
+	return digestName + hex.EncodeToString(sum.Sum(nil))
 }
 
 // WriteTo writes the lines, each with the newline that ends it.
 func (c Contents) WriteTo(w io.Writer) (n int64, err error) {
-	out := bufio.NewWriterSize(w, 32<<10)
-	var line Listing
-	for _, p := range c.paths {
-		line = appendLine(line[:0], p, c.nodes[p], c.skips)
-		k, err := line.WriteTo(out)
-		n += k
-		if err != nil {
-			return n, err
+	b := make([]byte, 0, 64<<10)
+	for i, node := range c.nodes {
+		b = appendLine(b, node, c.skips)
+		if len(b) > 60<<10 || i == len(c.nodes)-1 {
+			k, err := w.Write(b)
+			n += int64(k)
+			if err != nil {
+				return n, err
+			}
+			b = b[:0]
 		}
 	}
-	return n, out.Flush()
+	return n, nil
 }
 
-// byLine orders paths as the lines that begin with them, quoted.
-func byLine(a, b string) int {
-	if !bare(a) || !bare(b) {
+// byLine orders nodes as the lines that begin with their names, quoted.
+func byLine(x, y *node) int {
+	a, b := x.name, y.name
+	if x.odd || y.odd {
 		return strings.Compare(strconv.Quote(a), strconv.Quote(b))
 	}
 	n := min(len(a), len(b))
@@ -77,4 +75,31 @@ func bare(p string) bool {
 		}
 	}
 	return true
+}
+
+// appendLine appends the node's line with its newline, or nothing for a directory above a shared path.
+func appendLine(b []byte, n *node, skip []string) []byte {
+	kind, mode := byte('f'), octal(n.mode)
+	switch n.mode.Type() {
+	case 0:
+	case fs.ModeDir:
+		if slices.ContainsFunc(skip, func(s string) bool { return within(s, n.name) }) {
+			return b
+		}
+		kind = 'd'
+	case fs.ModeSymlink:
+		kind, mode = 'l', 0
+	default:
+		kind = '?'
+	}
+	if n.odd {
+		b = strconv.AppendQuote(b, n.name)
+	} else {
+		b = append(append(append(b, '"'), n.name...), '"')
+	}
+	b = append(b, ' ', kind, ' ', byte('0'+mode>>9&7), byte('0'+mode>>6&7), byte('0'+mode>>3&7), byte('0'+mode&7), ' ')
+	if n.unread || kind == 'd' {
+		return append(b, '-', '\n')
+	}
+	return append(hex.AppendEncode(b, n.sum[:]), '\n')
 }

@@ -40,7 +40,7 @@ func extract(ctx context.Context, root *os.Root, in *tarStream, o UnpackOptions)
 	if err := empty(root); err != nil {
 		return Tree{}, err
 	}
-	s, err := newStage(root, o)
+	s, err := newStage(root, o, 0)
 	if err != nil {
 		return Tree{}, err
 	}

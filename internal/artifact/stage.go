@@ -38,11 +38,13 @@ type stage struct {
 	flush func() error // waits for all that write was told; nil if it does not defer anything
 
 	nodes  map[string]*node
+	order  []*node // the same, in the archive's order
 	links  []*node // symlinks, in the archive's order, made when all else is written
 	folded map[uint64]struct{}
 	seed   maphash.Seed
 
 	old     map[string]*node // what stands on the disk beside nodes; see forward.go
+	forward bool             // it is a release that is brought forward
 	reusing bool             // what is added stands on the disk
 	frame   int              // where what is added comes from
 	keep    bool             // remember what is added in brought
@@ -54,13 +56,14 @@ type stage struct {
 	maxBytes, maxEntries int64
 	bytes, entries       int64 // counted
 	names                int64 // bytes of all names and targets
-	wroteBytes           int64
+	listed, wroteBytes   int64 // in nodes
 	dots, caseWarnings   int
 }
 
 // node is what stands at a path: a directory, a file, a symlink (made at the end).
 type node struct {
 	name   string
+	odd    bool // the name has characters that are quoted
 	mode   fs.FileMode
 	listed bool // has an entry of its own; a directory may precede it
 	unread bool // there is no sum
@@ -87,7 +90,7 @@ func empty(root *os.Root) error {
 	return nil
 }
 
-func newStage(root *os.Root, o UnpackOptions) (*stage, error) {
+func newStage(root *os.Root, o UnpackOptions, expect int64) (*stage, error) {
 	s := &stage{
 		root: root, o: o, folded: map[uint64]struct{}{},
 		seed: maphash.MakeSeed(), skipped: map[string]bool{}, skips: cleanSkips(o.Skip),
@@ -101,7 +104,8 @@ func newStage(root *os.Root, o UnpackOptions) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.nodes = map[string]*node{}
+	expect = min(expect, s.maxEntries)
+	s.nodes, s.order = make(map[string]*node, expect), make([]*node, 0, expect)
 	s.site, s.hand = site, newWriter(site)
 	return s, nil
 }
@@ -137,6 +141,7 @@ func (s *stage) claim(n *node) error {
 		return err
 	}
 	n.listed, n.frame, n.stands = true, s.frame, s.reusing
+	s.listed++
 	return s.put(n)
 }
 
@@ -163,7 +168,12 @@ func (s *stage) parents(name string) error {
 
 // put notes what stands at a name. Directories that no entry lists count too: one name can ask for a whole chain of them.
 func (s *stage) put(n *node) error {
-	s.nodes[n.name] = n
+	if have := s.nodes[n.name]; have != nil { // a directory that no entry had listed
+		have.listed = true
+		return nil
+	}
+	n.odd = !bare(n.name)
+	s.nodes[n.name], s.order = n, append(s.order, n)
 	if int64(len(s.nodes)) > s.maxEntries {
 		return refuse(n.name, "more than the %d files, directories and symlinks that there may be", s.maxEntries)
 	}
@@ -197,7 +207,11 @@ func (s *stage) makeDir(name string) error {
 			return err
 		}
 	}
-	if err := s.hand.mkdir(name); err != nil {
+	err := s.hand.mkdir(name)
+	if s.forward && errors.Is(err, fs.ErrExist) && s.aboveShared(name) != nil {
+		err = nil // sharing has put it there
+	}
+	if err != nil {
 		return diskError{fmt.Errorf("unpack %q: %w", name, err)}
 	}
 	return nil
@@ -249,6 +263,9 @@ func (s *stage) copy(name, link string) error {
 	}
 	defer src.Close()
 	err = s.add(n, src)
+	if err == nil && n.sum != of.sum {
+		return diskError{fmt.Errorf("unpack %q: %w", of.name, ErrBase)}
+	}
 	if err != nil && !errors.Is(err, release.ErrVerify) {
 		err = diskError{err}
 	}
@@ -310,5 +327,5 @@ func (s *stage) finish() (Tree, error) {
 			release.ErrVerify, s.entries, s.bytes, w.Entries, w.UnpackedSize)
 	}
 	all := s.contents()
-	return Tree{Entries: s.wroteEntries(), Bytes: s.wroteBytes, Digest: all.Digest(), Listing: all}, nil
+	return Tree{Entries: s.listed, Bytes: s.wroteBytes, Digest: all.Digest(), Listing: all}, nil
 }

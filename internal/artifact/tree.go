@@ -11,7 +11,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strconv"
 	"syscall"
 
 	"github.com/towline/towline/internal/release"
@@ -99,7 +98,7 @@ func list(ctx context.Context, root *os.Root, skip []string, odd func(p string, 
 			}
 			return err
 		}
-		n := &node{mode: info.Mode(), unread: true}
+		n := &node{name: p, odd: !bare(p), mode: info.Mode(), unread: true}
 		switch info.Mode().Type() {
 		case 0:
 			n.sum, n.unread, err = r.file(p, info)
@@ -118,7 +117,9 @@ func list(ctx context.Context, root *os.Root, skip []string, odd func(p string, 
 				return err
 			}
 		}
-		lines = appendLine(lines, p, n, skip)
+		if line := appendLine(nil, n, skip); line != nil {
+			lines = append(lines, string(line[:len(line)-1]))
+		}
 		return nil
 	})
 	if err != nil {
@@ -176,40 +177,6 @@ func (p *patient) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	return p.r.Read(b)
-}
-
-// wroteEntries counts the entries that stand in the tree.
-func (s *stage) wroteEntries() int64 {
-	var count int64
-	for _, n := range s.nodes {
-		if n.listed {
-			count++
-		}
-	}
-	return count
-}
-
-func appendLine(lines Listing, p string, n *node, skip []string) Listing {
-	kind, mode, sum := byte('f'), octal(n.mode), "-"
-	if !n.unread {
-		sum = hex.EncodeToString(n.sum[:])
-	}
-	switch n.mode.Type() {
-	case 0:
-	case fs.ModeDir:
-		if slices.ContainsFunc(skip, func(s string) bool { return within(s, p) }) {
-			return lines
-		}
-		kind, sum = 'd', "-"
-	case fs.ModeSymlink:
-		kind, mode = 'l', 0
-	default:
-		kind = '?'
-	}
-	line := make([]byte, 0, len(p)+len(sum)+10)
-	line = strconv.AppendQuote(line, p)
-	line = fmt.Appendf(line, " %c %04o ", kind, mode)
-	return append(lines, string(append(line, sum...)))
 }
 
 // octal is the mode as chmod takes it.
