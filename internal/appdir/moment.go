@@ -3,9 +3,7 @@ package appdir
 import (
 	"crypto/sha256"
 	"fmt"
-	"os"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,28 +15,15 @@ const jumpMost = 50e6
 // moment is a reading of the clock that this machine dates changes of files by. That one moves in ticks, of up to 10 ms: a
 // change is dated coarse or later, and no later than fine, if it comes after the one and before the other.
 type moment struct {
-	boot   string // which start of the machine this was
-	coarse int64  // nanoseconds since 1970, as of the last tick
+	coarse int64 // nanoseconds since 1970, as of the last tick
 	fine   int64
 	up     int64 // nanoseconds since the machine was started, with which nobody tampers
 }
 
-// bootID names this start of the machine, "" where it cannot be known.
-var bootID = sync.OnceValue(func() string {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	id := strings.ReplaceAll(strings.TrimSpace(string(data)), "-", "")
-	if err != nil || len(id) != 32 {
-		return ""
-	}
-	return id
-})
-
 // Moment is now, for those who keep it to ask Untouched later. It is empty where it cannot be told.
 func (d *Dir) Moment() string {
-	boot := bootID()
-	var m moment
-	for try := 0; boot != ""; try++ {
-		var before, coarse, fine, after unix.Timespec
+	var before, coarse, fine, after unix.Timespec
+	for range 5 {
 		for _, read := range []struct {
 			clock int32
 			at    *unix.Timespec
@@ -49,33 +34,25 @@ func (d *Dir) Moment() string {
 				return ""
 			}
 		}
-		m = moment{boot: boot, coarse: coarse.Nano(), fine: fine.Nano(), up: before.Nano()}
-		if after.Nano()-before.Nano() < jumpMost/4 || try == 5 { // else the process was held up in between
+		if after.Nano()-before.Nano() < jumpMost/4 { // else the process was held up in between
 			break
 		}
 	}
-	if boot == "" {
-		return ""
-	}
-	return fmt.Sprintf("k1:%s:%d:%d:%d", m.boot, m.coarse, m.fine, m.up)
+	return fmt.Sprintf("k1:%d:%d:%d", coarse.Nano(), fine.Nano(), before.Nano())
 }
 
 func readMoment(text string) (m moment, ok bool) {
-	fields := strings.Split(text, ":")
-	if len(fields) != 5 || fields[0] != "k1" {
+	fields, ok := strings.CutPrefix(text, "k1:")
+	if !ok {
 		return moment{}, false
 	}
-	m.boot = fields[1]
-	n, err := fmt.Sscanf(strings.Join(fields[2:], " "), "%d %d %d", &m.coarse, &m.fine, &m.up)
-	return m, err == nil && n == 3 && m.boot != ""
+	n, err := fmt.Sscanf(fields, "%d:%d:%d", &m.coarse, &m.fine, &m.up)
+	return m, err == nil && n == 3
 }
 
-// jumped reports whether the clock was set between two moments, as far as that can be told.
+// jumped reports whether the clock was set between two moments, or the machine was started anew.
 func (m moment) jumped(o moment) bool {
-	if m.boot != o.boot {
-		return true
-	}
-	d := (m.fine - m.up) - (o.fine - o.up)
+	d := (m.fine - m.up) - (o.fine - o.up) // when the machine was started, as either has it
 	return d > jumpMost || d < -jumpMost
 }
 

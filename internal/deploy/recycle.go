@@ -30,8 +30,11 @@ func (e *Engine) recyclable(ctx context.Context, a *attempt, plan Plan) tree {
 		return tree{}
 	}
 	s := &e.state
-	before := s.previous(live.ID)
-	for _, f := range s.fates("", live.ID, e.Keep, 1) { // the new one is the first that is kept
+	before, next := s.previous(live.ID), live.ID
+	if id := identity(a.Pointer, a.Plain); slices.Contains(s.Trail, id) { // a person goes back to it, and then the one before is older
+		next = s.previous(id)
+	}
+	for _, f := range s.fates("", next, e.Keep, 1) { // the new one is the first that is kept
 		t := f.tree
 		switch {
 		case f.stays != "", t.Name == live.Name, t.Name == a.From, t.ID == before:
@@ -63,8 +66,8 @@ type fate struct {
 	stays string
 }
 
-// fates are those of all directories, the one that was used last first, where live is the directory that is live, before the
-// identity of the release before it, and so many others are kept beside these.
+// fates are those of all directories, the one that was used last first, where live is the directory that is live and before the
+// identity of the release before it. So many are kept already that are not among them.
 func (l *ledger) fates(live, before string, keep, kept int) (out []fate) {
 	trees := slices.Clone(l.Trees)
 	slices.SortFunc(trees, func(a, b tree) int { return cmp.Compare(b.Used, a.Used) })

@@ -215,6 +215,22 @@ func TestWhatIsNotRecycled(t *testing.T) {
 	}
 }
 
+// A rollback that has to fetch the release again makes it of none that would be gone back to next.
+func TestRollbackThatFetchesRecyclesNothingBeforeIt(t *testing.T) {
+	r, p := recycling(t, nil, "aaaaaaa", "bbbbbbb", "ccccccc")
+	r.spoil("2-bbbbbbb")
+	must(t, r.engine.learn(r.engine.survey(t.Context(), r.engine.trees(), false)))
+	for _, hash := range []string{"bbbbbbb", "aaaaaaa"} {
+		if got := r.do("rollback", deployment.Command{}); got.Outcome != deployment.Deployed {
+			t.Fatalf("got %+v", got)
+		}
+		r.live(hash)
+	}
+	if want := []string{"", "", "", ""}; !slices.Equal(p.base, want) {
+		t.Errorf("got %q brought, want one fetched, and nothing recycled for it", p.base)
+	}
+}
+
 // Whatever goes wrong in the middle, what is live stays, nothing half-made is left, and the next one is brought.
 func TestTroubleWhileRecycling(t *testing.T) {
 	for name, test := range map[string]struct {
