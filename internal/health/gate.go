@@ -128,6 +128,9 @@ func (w *watch) wait(ctx context.Context) error {
 		if done, err := w.decide(ctx); done || err != nil {
 			return err
 		}
+		if end := time.Until(w.soakEnd()); w.Probe == nil && w.healthy && end > 0 {
+			next.Reset(end) // the last look comes when the soak ends, not up to a tick later
+		}
 		look = false
 		select {
 		case <-ctx.Done():
@@ -135,7 +138,9 @@ func (w *watch) wait(ctx context.Context) error {
 		case <-tick.C:
 			look = true
 		case <-next.C:
-			w.try(ctx)
+			if look = w.Probe == nil; !look {
+				w.try(ctx)
+			}
 		case r := <-w.results:
 			w.running = false
 			w.judge(r)

@@ -329,3 +329,19 @@ func TestGateInterval(t *testing.T) {
 		})
 	}
 }
+
+// A soak that nothing disturbs is over when it is, not when the next look happens to come.
+func TestGateEndsWithTheSoak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		g := Gate{Stable: 1370 * time.Millisecond, Unit: func(context.Context) (deployment.UnitState, error) {
+			return deployment.UnitState{Managed: true, Active: "active", Sub: "running", MainPID: 2, Invocation: "new"}, nil
+		}}
+		if err := g.Wait(t.Context(), deployment.UnitState{Managed: true, Invocation: "old"}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Since(began); got != g.Stable {
+			t.Errorf("took %s, want %s", got, g.Stable)
+		}
+	})
+}
