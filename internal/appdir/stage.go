@@ -65,7 +65,12 @@ func (d *Dir) Seal(stage, name string, shared []string) (sealed deployment.Seale
 			return none, fmt.Errorf("seal release %s: %w", name, err)
 		}
 	}
-	// One syncfs instead of an fsync for each file; since Linux 5.8 it reports failed writes, as fsync does.
+	if !syncfsTells() {
+		if err := syncEach(path); err != nil {
+			return none, fmt.Errorf("sync release %s: %w", name, err)
+		}
+	}
+	// One syncfs instead of an fsync for each file, where it tells of writes that failed.
 	if err := unix.Syncfs(int(made.syncer.Fd())); err != nil {
 		return none, fmt.Errorf("sync release %s: %w", name, err)
 	}
