@@ -5,11 +5,17 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/towline/towline/internal/agent/source"
+	"github.com/towline/towline/internal/appdir"
 	"github.com/towline/towline/internal/bucket"
+	"github.com/towline/towline/internal/deploy"
+	"github.com/towline/towline/internal/journal"
 	"github.com/towline/towline/internal/release"
 )
 
@@ -107,5 +113,58 @@ func TestIndexOfAnArtifact(t *testing.T) {
 		if _, _, err := source.New(o, w.settings("", oneApp).Apps[0], nil).Index(t.Context(), p); !errors.Is(err, errors.ErrUnsupported) || o.opened != 0 {
 			t.Errorf("got %v after %d ranges, want it unsupported", err, o.opened)
 		}
+	}
+}
+
+// What happens to the store in the middle of bringing a release is told from what happens to the disk, and from a store that lies.
+func TestTroubleInTheMiddleOfAFetch(t *testing.T) {
+	for name, test := range map[string]struct {
+		trouble func(w *world, o *odd, p release.Pointer)
+		want    error
+	}{
+		"nothing": {func(*world, *odd, release.Pointer) {}, nil},
+		"another object": {func(w *world, _ *odd, p release.Pointer) {
+			data, _, err := w.bucket.Get(w.t.Context(), p.Artifact.Key, 8<<20)
+			w.must(err)
+			w.must(w.bucket.Put(w.t.Context(), p.Artifact.Key, append([]byte("other"), data[5:]...), ""))
+		}, release.ErrVerify},
+		"other bytes": {func(_ *world, o *odd, _ release.Pointer) {
+			o.body = func(b []byte) io.Reader { return bytes.NewReader(make([]byte, len(b))) }
+		}, release.ErrVerify},
+		"answers that are too short": {func(_ *world, o *odd, _ release.Pointer) {
+			o.body = func(b []byte) io.Reader { return bytes.NewReader(b[:len(b)/3]) }
+		}, io.ErrUnexpectedEOF},
+		"it is gone":    {func(w *world, _ *odd, p release.Pointer) { w.unpublish("web", p.Release.Hash) }, fs.ErrNotExist},
+		"store is away": {func(_ *world, o *odd, _ release.Pointer) { o.err = bucket.ErrUnreachable }, bucket.ErrUnreachable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.files = map[string]string{"lib/one": noise(1, 1500<<10), "lib/two": noise(2, 1500<<10)}
+			w.publish("web", hash("1"), "one")
+			o := &odd{Bucket: w.bucket}
+			one := w.settings("", oneApp).Apps[0]
+			s := source.New(o, one, nil)
+			look, err := s.Look(t.Context(), "")
+			w.must(err)
+			dir, err := appdir.Open(appdir.Options{Path: one.Dir})
+			w.must(err)
+			defer dir.Close()
+			memory, err := journal.Open(filepath.Join(w.dir, "state"))
+			w.must(err)
+			f := frames{app: &app{App: one, log: slog.New(slog.DiscardHandler)}, source: s, dir: dir, memory: memory}
+			plan, err := f.Plan(t.Context(), look.Pointer.Pointer())
+			w.must(err)
+			test.trouble(w, o, look.Pointer.Pointer())
+			_, root, err := dir.Stage()
+			w.must(err)
+			defer root.Close()
+			_, err = plan.Bring(t.Context(), root, deploy.Bringing{Warn: func(string) {}, Progress: func(int64) {}})
+			if !errors.Is(err, test.want) || errors.Is(err, deploy.ErrBase) || test.want != release.ErrVerify && errors.Is(err, release.ErrVerify) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if size := look.Pointer.Pointer().Artifact.Size; err == nil && plan.Pulled() != size {
+				t.Errorf("got %d bytes pulled of %d", plan.Pulled(), size)
+			}
+		})
 	}
 }

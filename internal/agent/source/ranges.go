@@ -18,7 +18,7 @@ type Ranges struct {
 	bucket bucket.Bucket
 	key    string
 	size   int64
-	etag   string // of the first answer
+	etag   string // of the first answer, which Index waits for; empty where the store gives none
 	pulled atomic.Int64
 }
 
@@ -34,10 +34,11 @@ func (s *Source) Index(ctx context.Context, p release.Pointer) (*Ranges, artifac
 	r := &Ranges{bucket: s.bucket, key: s.key(p), size: p.Artifact.Size}
 	data := make([]byte, p.Artifact.Index.Size)
 	for have, idle := int64(0), 0; have < int64(len(data)); {
-		body, err := r.Open(ctx, p.Artifact.Index.Offset+have, int64(len(data))-have)
+		body, etag, err := r.open(ctx, p.Artifact.Index.Offset+have, int64(len(data))-have)
 		if err != nil { // the bucket has tried that a few times already
 			return nil, artifact.Index{}, s.shorter(ctx, p, err)
 		}
+		r.etag = etag
 		got, err := io.ReadFull(body, data[have:])
 		_ = body.Close()
 		have += int64(got)
@@ -78,6 +79,11 @@ func (s *Source) shorter(ctx context.Context, p release.Pointer, err error) erro
 
 // Open is an artifact.Opener.
 func (r *Ranges) Open(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+	body, _, err := r.open(ctx, offset, length)
+	return body, err
+}
+
+func (r *Ranges) open(ctx context.Context, offset, length int64) (_ io.ReadCloser, etag string, _ error) {
 	body, info, err := r.bucket.Open(ctx, r.key, offset, length, r.etag)
 	switch {
 	case err == nil && info.Size != r.size:
@@ -87,12 +93,9 @@ func (r *Ranges) Open(ctx context.Context, offset, length int64) (io.ReadCloser,
 		err = fmt.Errorf("get object %s: it changed during the download: %w", r.key, release.ErrVerify)
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	if r.etag == "" {
-		r.etag = info.ETag // by the reading of the index, before which nobody else asks
-	}
-	return &countedBody{ReadCloser: body, ranges: r}, nil
+	return &countedBody{ReadCloser: body, ranges: r}, info.ETag, nil
 }
 
 // Pulled is how many bytes came over the network so far.
