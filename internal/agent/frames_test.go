@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/towline/towline/internal/deployment"
 )
@@ -141,7 +142,11 @@ func TestReleasesAreRecycled(t *testing.T) {
 	f.tamper(f.path(6, "lib/one"), noise(3, 1500<<10))
 	r := f.start(f.settings("", oneApp))
 	var result deployment.Result
-	if code := r.call("/v1/apps/web/verify", deployment.Command{}, &result); code != http.StatusOK || len(result.Releases) != 3 {
+	code := 0
+	for end := time.Now().Add(30 * time.Second); code != http.StatusOK && time.Now().Before(end); { // the agent is starting
+		code = r.call("/v1/apps/web/verify", deployment.Command{}, &result)
+	}
+	if code != http.StatusOK || len(result.Releases) != 3 {
 		t.Fatalf("verify: got %d %+v", code, result)
 	}
 	if v := result.Releases[0]; v.State != deployment.Drifted || len(v.Differ) != 1 || v.Differ[0].Path != "lib/one" {

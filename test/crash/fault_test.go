@@ -86,8 +86,9 @@ func (b *bench) goesOn(t testing.TB, s scenario, before string) error {
 		return err
 	}
 	kept := version == s.live[0] && (code == deployment.ExitError || code == deployment.ExitUnwell)
-	// A disk that stays broken while a bad release is to be undone leaves that one live, and says so.
-	broken := strings.HasPrefix(version, "bad") && code == deployment.ExitUnwell && strings.Contains(before, "web: broken "+version+": ")
+	// A disk that stays broken from the switch on leaves the new release live, whatever it is worth, and the agent says so: neither could
+	// what was proven be written down, nor the old one be put back.
+	broken := slices.Contains(s.live, version) && code == deployment.ExitUnwell && strings.Contains(before, "web: broken "+version+": ")
 	if !(code == s.code && version == s.ends) && !kept && !broken {
 		return fmt.Errorf("got exit code %d and %q live, want %d and %q; with the fault:\n%s\nthen:\n%s", code, version, s.code, s.ends, before, out)
 	}
