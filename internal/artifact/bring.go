@@ -43,9 +43,10 @@ type BringOptions struct {
 	Writers int
 }
 
-// ErrBase marks errors of Bring whose cause is that root is not what the inventory of Base says. A full unpack into an empty
-// directory would not meet them.
-var ErrBase = errors.New("the directory to bring forward is not what its inventory says")
+// ErrBase marks errors of Bring that a full unpack into an empty directory may not meet: root is not what the inventory of Base says, or
+// the entries that the inventory names and those that were fetched break a rule together. Such a refusal wraps release.ErrVerify too, and a caller
+// asks for ErrBase first: an inventory that lies must not speak against a release.
+var ErrBase = errors.New("the installed release cannot be brought forward")
 
 // Bring makes root the release whose frames x lists. Without Base, root is an empty directory that nothing uses yet, and
 // everything is unpacked. With Base, root is its directory, which nothing uses any more, and is brought forward:
@@ -59,7 +60,7 @@ var ErrBase = errors.New("the directory to bring forward is not what its invento
 // Every frame is read whole and checked before it is decompressed, and its content before it is parsed. Memory is bounded by
 // bytes in flight, whatever the frames. The rules are those of Unpack, over all entries, those of reused frames included, and the Tree is
 // the one that a full unpack gives. On any error root holds rubbish, for the caller to delete. A refusal wraps
-// release.ErrVerify; one that a full unpack may not meet wraps ErrBase; errors of open, of its readers and of the disk wrap neither.
+// release.ErrVerify; what a full unpack may not meet wraps ErrBase; errors of open, of its readers and of the disk wrap neither.
 func Bring(ctx context.Context, root *os.Root, x Index, open Opener, o BringOptions) (Tree, error) {
 	if o.Base == nil {
 		if err := empty(root); err != nil {
@@ -91,10 +92,11 @@ func Bring(ctx context.Context, root *os.Root, x Index, open Opener, o BringOpti
 	if f, ok := errors.AsType[fetchError](err); ok {
 		return Tree{}, f.error
 	}
-	if o.Base != nil && misled(err) {
-		return Tree{}, fmt.Errorf("%w: %w", ErrBase, err)
+	err = (&input{}).blame(err)
+	if o.Base != nil && !errors.Is(err, ErrBase) && (misled(err) || errors.Is(err, release.ErrVerify)) {
+		err = fmt.Errorf("%w: %w", ErrBase, err)
 	}
-	return Tree{}, (&input{}).blame(err)
+	return Tree{}, err
 }
 
 // misled reports errors of a disk that has not what the inventory says.
@@ -124,7 +126,7 @@ type bring struct {
 	copied  atomic.Int64
 
 	fetch    fetcher
-	contents *buffers
+	contents *ring
 	decoder  *zstd.Decoder
 	next     sync.Mutex // of the makers
 	taken    int        // slots that they have
@@ -146,7 +148,7 @@ type slot struct {
 	sources []source
 	packed  []byte
 	read    chan struct{} // closed when packed is there; nil if a source has the frame
-	content []byte
+	content *loan
 	made    chan struct{} // closed when content is there
 }
 
@@ -159,17 +161,17 @@ type partial struct {
 	done  chan struct{} // of the slice before; nil at first
 }
 
-// job is the files of a frame, and the buffer that they lie in.
+// job is the files of a frame, and the content that they lie in.
 type job struct {
 	items []item
-	buf   []byte
+	loan  *loan
 }
 
 func newBring(ctx context.Context, cancel context.CancelCauseFunc, x Index, s *stage, o BringOptions) *bring {
 	return &bring{
 		ctx: ctx, cancel: cancel, stage: s, o: o, frames: x.Frames, end: -1,
 		brought: make([]held, len(x.Frames)), nodes: make([][]*node, len(x.Frames)),
-		contents: newBuffers(contentBytes), jobs: make(chan job, 64),
+		jobs: make(chan job, 64),
 	}
 }
 

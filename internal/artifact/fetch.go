@@ -32,7 +32,7 @@ type fetcher struct {
 	progress func(int64)
 }
 
-// fetchError is an error of the Opener or of what it opened.
+// fetchError is an error of the Opener, of what it opened, or of the bytes that came.
 type fetchError struct{ error }
 
 func (e fetchError) Unwrap() error { return e.error }

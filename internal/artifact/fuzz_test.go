@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"os"
+	"path/filepath"
 	"runtime/metrics"
 	"slices"
 	"testing"
@@ -229,4 +231,45 @@ func allocated() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
+}
+
+// FuzzInventory offers arbitrary bytes as the inventory of a release with a right digest. What is read is written as it was, and
+// bringing a release forward from it ends with that release's tree or an error, and touches nothing beside the stage.
+func FuzzInventory(f *testing.F) {
+	m := makeArtifact(f, map[string]string{"a": "content", "d/b": "+x more", "l": "-> a", "e/": ""})
+	_, tree := m.installed(f)
+	f.Add(tree.Inventory.encode())
+	_, other := makeArtifact(f, smallTree).installed(f, "lib", "empty")
+	f.Add(other.Inventory.encode())
+	f.Add([]byte(inventoryMagic))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 32 {
+			sum := sha256.Sum256(data[:len(data)-32])
+			data = append(data[:len(data)-32:len(data)-32], sum[:]...)
+		}
+		before := allocated()
+		v, err := ReadInventory(bytes.NewReader(data))
+		if n := allocated() - before; n > maxMemory {
+			t.Errorf("allocated %d bytes for %d", n, len(data))
+		}
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(v.encode(), data) {
+			t.Errorf("read %x, wrote %x", data, v.encode())
+		}
+		root := stageDir(t)
+		o := BringOptions{UnpackOptions: UnpackOptions{Want: m.a}, Others: []Installed{{root, v}}}
+		got, err := Bring(context.Background(), root, m.x, opener(m.data), o)
+		if err != nil || got.Digest != tree.Digest {
+			t.Errorf("with a release that is none beside it: %s, %v, want %s", got.Digest, err, tree.Digest)
+		}
+		o = BringOptions{UnpackOptions: UnpackOptions{Want: m.a, Skip: v.skips}, Base: &Installed{root, v}}
+		if _, err := Bring(context.Background(), root, m.x, opener(m.data), o); err != nil && !errors.Is(err, ErrBase) && !errors.Is(err, release.ErrVerify) {
+			t.Errorf("err = %v, want ErrBase or ErrVerify", err)
+		}
+		if beside, err := os.ReadDir(filepath.Dir(root.Name())); err != nil || len(beside) != 1 {
+			t.Errorf("beside the stage: %v, %v", beside, err)
+		}
+	})
 }

@@ -18,7 +18,8 @@ type headers struct {
 	at    int64  // offset of the next header, -1 while it is not known
 	block []byte // as much of it as was read, and for GNU's long texts the byte after it
 	seen  []byte // kinds of the extended headers before the entry: x, L, K
-	entry []byte // the entry's own header, once it was read
+	found bool   // the entry's own header was read:
+	entry [512]byte
 	err   error
 }
 
@@ -43,8 +44,8 @@ func (w *headers) observe(p []byte, offset int64) {
 // header judges a whole block.
 func (w *headers) header() {
 	b := w.block
-	if bytes.Equal(b[:512], make([]byte, 512)) { // the end, or what the parser refuses
-		w.at, w.block = -1, nil
+	if [512]byte(b) == ([512]byte{}) { // the end, or what the parser refuses
+		w.at, w.block = -1, w.block[:0]
 		return
 	}
 	switch kind := b[156]; kind {
@@ -64,21 +65,21 @@ func (w *headers) header() {
 		w.seen = append(w.seen, kind)
 		w.at += 512 + padded(size)
 	default:
-		w.entry = b[:512:512]
+		w.found, w.entry = true, [512]byte(b)
 		w.at = -1
 	}
-	w.block = nil
+	w.block = w.block[:0]
 }
 
 // next is asked after the parser has returned an entry whose content begins at offset and has size bytes: it says what
 // about the entry's headers is not accepted, and goes on behind the content.
 func (w *headers) next(offset, size int64) error {
-	entry, err := w.entry, w.err
-	w.seen, w.entry, w.block, w.at = nil, nil, nil, offset+padded(size)
+	entry, found, err := &w.entry, w.found, w.err
+	w.seen, w.found, w.block, w.at = w.seen[:0], false, w.block[:0], offset+padded(size)
 	switch {
 	case err != nil:
 		return err
-	case entry == nil:
+	case !found:
 		return errors.New("its header was not found where it should be")
 	case (entry[156] == '1' || entry[156] == '2') && entry[157] == 0: // some readers then ignore an extended header's too
 		return errors.New("the link's own header has no target")

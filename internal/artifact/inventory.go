@@ -16,6 +16,11 @@ import (
 // Inventory says which frame of its artifact brought which entries of an installed release: for each frame the digest of
 // its content, and for each entry path, kind, size and sum. The zero Inventory has no frames.
 //
+// It is what the agent itself wrote down, and as a Base it is believed: that no file is looked at is the point. What bounds a
+// wrong one: its own checksum, against accidents; Digest, against the inventory of another release; every frame's size must
+// be the one in the signed index, and the entries and bytes of all must add up to what was signed; every path is held to the
+// rules before it is used. Beyond that, whoever can write it can write the releases. For Others nothing is believed.
+//
 // As a file it is, integers little-endian, n standing for a uvarint:
 //
 //	"TLIV", 4 bytes of version: 1

@@ -27,6 +27,11 @@ func (b *bring) start(open Opener) (stop func(), err error) {
 	b.stage.site.learn()
 	b.fetch.ctx, b.fetch.open, b.fetch.frames, b.fetch.progress = b.ctx, open, b.frames, b.o.Progress
 	b.fetch.buffers = newBuffers(fetchBytes)
+	var all, most int64
+	for _, t := range b.slots {
+		all, most = all+b.frames[t.i].UnpackedSize, max(most, b.frames[t.i].UnpackedSize)
+	}
+	b.contents = newRing(max(most, min(all, contentBytes)))
 	cores := runtime.GOMAXPROCS(0)
 	makers, writers := min(cores, 4), b.o.Writers
 	if writers <= 0 {
@@ -121,7 +126,7 @@ func (b *bring) nextSlot() *slot {
 		return nil
 	}
 	t := b.slots[b.taken]
-	if t.content = b.contents.get(b.ctx, t.i, b.frames[t.i].UnpackedSize); t.content == nil {
+	if t.content = b.contents.get(b.ctx, b.frames[t.i].UnpackedSize); t.content == nil {
 		return nil
 	}
 	b.taken++
@@ -131,7 +136,7 @@ func (b *bring) nextSlot() *slot {
 
 func (b *bring) makeFrame(t *slot) error {
 	for _, s := range t.sources {
-		if s.rebuild(t.content, b.frames[t.i].Content) {
+		if s.rebuild(t.content.b, b.frames[t.i].Content) {
 			b.copied.Add(b.frames[t.i].Size)
 			return nil
 		}
@@ -152,7 +157,10 @@ func (b *bring) makeFrame(t *slot) error {
 		}
 	}
 	defer b.fetch.buffers.put(t.packed)
-	return decode(b.decoder, t.i, b.frames, t.packed, t.content)
+	if err := decode(b.decoder, t.i, b.frames, t.packed, t.content.b); err != nil {
+		return fetchError{err} // of what came, whatever is installed
+	}
+	return nil
 }
 
 // parseAll parses the frames in order as they are made, and hands their files on.
@@ -172,7 +180,7 @@ func (b *bring) parseAll() error {
 		case <-b.ctx.Done():
 			return b.ctx.Err()
 		}
-		if err := b.parse(i, t.content); err != nil {
+		if err := b.parse(i, t.content.b); err != nil {
 			return err
 		}
 		b.send(t.content)
@@ -189,10 +197,10 @@ func (b *bring) parseAll() error {
 	return nil
 }
 
-// send gives the frame's files to a writer, and the buffer that they lie in, if it is no longer needed here.
-func (b *bring) send(buf []byte) {
+// send gives the frame's files to a writer, and the content that they lie in, if it is no longer needed here.
+func (b *bring) send(content *loan) {
 	b.pending.Add(1)
-	b.jobs <- job{b.items, buf}
+	b.jobs <- job{b.items, content}
 	b.items = nil
 }
 
@@ -346,7 +354,7 @@ func (b *bring) writeFiles() {
 				close(i.done)
 			}
 		}
-		b.contents.put(j.buf)
+		b.contents.put(j.loan)
 		b.pending.Done()
 	}
 }
