@@ -37,10 +37,11 @@ func assemble(t testing.TB, dir string, frames []frame) made {
 	var m made
 	var list []Frame
 	var unpacked, entries int64
-	for _, w.frame = range frames {
-		must(t, w.pack())
-		w.made.Offset = int64(len(m.data))
-		m.data, list = append(m.data, w.zstd...), append(list, w.made)
+	for _, f := range frames {
+		j := packing{frame: f}
+		must(t, w.pack(&j))
+		j.made.Offset = int64(len(m.data))
+		m.data, list = append(m.data, j.data...), append(list, j.made)
 		if w.frame.from == 0 {
 			entries += int64(len(w.frame.entries))
 			for _, e := range w.frame.entries {
@@ -57,7 +58,7 @@ var testWorker = func() func(testing.TB) *worker {
 	return func(t testing.TB) *worker {
 		if w == nil {
 			var err error
-			w, err = (&packer{}).newWorker()
+			w, err = (&packer{}).newWorker(cutLimit)
 			must(t, err)
 		}
 		return w

@@ -91,8 +91,8 @@ func (p *packer) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// job is one frame under way. Its buffer is used again for a later frame.
-type job struct {
+// packing is one frame under way. Its buffer is used again for a later frame.
+type packing struct {
 	frame frame
 	made  Frame
 	data  []byte // of the frame as it goes into the artifact; for tar+gzip the tar stream
@@ -111,7 +111,7 @@ func (p *packer) run(frames []frame) error {
 	if p.gzip == nil && p.level() == zstd.SpeedBestCompression {
 		count = min(count, 3) // its tables take 32 MiB a worker
 	}
-	jobs := make(chan *job, count+2)
+	jobs := make(chan *packing, count+2)
 	var working sync.WaitGroup
 	defer working.Wait()
 	defer close(jobs)
@@ -127,9 +127,9 @@ func (p *packer) run(frames []frame) error {
 			}
 		})
 	}
-	var idle, busy []*job
+	var idle, busy []*packing
 	for range count + 2 {
-		idle = append(idle, &job{data: make([]byte, 0, frameBound(most)), done: make(chan error, 1)})
+		idle = append(idle, &packing{data: make([]byte, 0, frameBound(most)), done: make(chan error, 1)})
 	}
 	for len(frames) > 0 || len(busy) > 0 {
 		if len(frames) > 0 && len(idle) > 0 {
@@ -155,7 +155,7 @@ func (p *packer) run(frames []frame) error {
 }
 
 // put writes the frame that was made.
-func (p *packer) put(j *job) error {
+func (p *packer) put(j *packing) error {
 	if p.gzip != nil {
 		if _, err := p.gzip.Write(j.data); err != nil {
 			return err
@@ -215,7 +215,7 @@ func (p *packer) newWorker(most int64) (*worker, error) {
 }
 
 // pack makes the job's frame.
-func (w *worker) pack(j *job) error {
+func (w *worker) pack(j *packing) error {
 	w.frame = j.frame
 	if w.encoder == nil { // what is made is the tar stream itself
 		w.tar = j.data

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-var large = flag.Int64("large", 64, "MiB of the large file of TestPackingPeak, which is sparse")
+var largeMiB = flag.Int64("large", 64, "MiB of the large file of TestPackingPeak, which is sparse")
 
 // packMark in the environment makes TestPackingPeak pack what it names, compressed as packLevel says, and print the process's
 // peak of memory.
@@ -38,7 +38,7 @@ func TestPackingPeak(t *testing.T) {
 		return
 	}
 	dir := writeTree(t, map[string]string{"sparse": "", "a/few": "1", "z/more": "2"})
-	must(t, os.Truncate(filepath.Join(dir, "sparse"), *large<<20))
+	must(t, os.Truncate(filepath.Join(dir, "sparse"), *largeMiB<<20))
 	noise, err := os.Create(filepath.Join(dir, "noise"))
 	must(t, err)
 	_, err = io.CopyN(noise, rand.NewChaCha8([32]byte{1}), 64<<20)

@@ -149,7 +149,7 @@ func TestOtherCutsAreRead(t *testing.T) {
 	}
 	data, err := os.ReadFile(out.Name())
 	must(t, err)
-	tree, err := UnpackFrames(context.Background(), stageDir(t), readIndex(t, data, a), opener(data), UnpackOptions{Want: a})
+	tree, err := Bring(context.Background(), stageDir(t), readIndex(t, data, a), opener(data), BringOptions{UnpackOptions: UnpackOptions{Want: a}})
 	must(t, err)
 	if tree.Bytes != now.UnpackedSize || tree.Entries != now.Entries {
 		t.Errorf("got %d bytes in %d entries, want %d in %d", tree.Bytes, tree.Entries, now.UnpackedSize, now.Entries)
