@@ -130,7 +130,7 @@ func (p *plan) Bring(ctx context.Context, stage *os.Root, b deploy.Bringing) (de
 	}
 	p.tree = tree
 	clear(p.known) // they take memory, and are not needed any more
-	return deploy.Brought{Digest: tree.Digest, Files: tree.Entries, Written: -1}, nil
+	return deploy.Brought{Digest: tree.Digest, Files: tree.Files, Written: tree.Written}, nil
 }
 
 // baseError is a deploy.ErrBase.

@@ -202,6 +202,7 @@ func (b *bring) run(root *os.Root, open Opener) (Tree, error) {
 		return Tree{}, err
 	}
 	tree.Inventory = b.inventory(tree.Digest)
+	tree.Files, tree.Written = s.files, s.site.wrote.Load()
 	tree.Pulled, tree.Reused, tree.Copied = b.fetch.pulled.Load(), b.reused, b.copied.Load()
 	return tree, nil
 }

@@ -45,7 +45,9 @@ func extract(ctx context.Context, root *os.Root, in *tarStream, o UnpackOptions)
 		return Tree{}, err
 	}
 	defer s.close()
-	s.site.learn()
+	if err := s.site.learn(); err != nil {
+		return Tree{}, err
+	}
 	s.write = s.hand.stream
 	ended, err := s.parse(ctx, in, tar.NewReader(in))
 	if err != nil {

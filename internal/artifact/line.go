@@ -24,7 +24,9 @@ func (b *bring) start(open Opener) (stop func(), err error) {
 	if len(b.slots) == 0 {
 		return func() {}, nil
 	}
-	b.stage.site.learn()
+	if err := b.stage.site.learn(); err != nil {
+		return func() {}, err
+	}
 	b.fetch.ctx, b.fetch.open, b.fetch.frames, b.fetch.progress = b.ctx, open, b.frames, b.o.Progress
 	b.fetch.buffers = newBuffers(fetchBytes)
 	var all, most int64

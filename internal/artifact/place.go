@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,8 @@ type site struct {
 	fd    int
 	times []unix.Timespec // of files; nil leaves the moment of writing
 	exact bool            // what is made has the mode that was asked for
+
+	wrote atomic.Int64 // files
 }
 
 // probe is a name that no entry can have.
@@ -37,15 +40,19 @@ func newSite(root *os.Root, mtime time.Time) (*site, error) {
 	return s, nil
 }
 
-// learn finds out whether a umask, a setgid directory or an access list changes the mode of what is made here.
-func (s *site) learn() {
+// learn finds out whether a umask, a setgid directory or an access list changes the mode of what is made here. It is an error
+// if what it makes for that would stay.
+func (s *site) learn() error {
 	if unix.Mkdirat(s.fd, probe, 0o755) != nil {
-		return
+		return nil
 	}
 	var st unix.Stat_t
 	err := unix.Fstatat(s.fd, probe, &st, unix.AT_SYMLINK_NOFOLLOW)
 	s.exact = err == nil && st.Mode&0o7777 == 0o755
-	_ = unix.Unlinkat(s.fd, probe, unix.AT_REMOVEDIR) // if it stays, the tree is not what was packed, and its scrub says so
+	if err := unix.Unlinkat(s.fd, probe, unix.AT_REMOVEDIR); err != nil {
+		return diskError{fmt.Errorf("unpack: %w", os.NewSyscallError("unlinkat", err))}
+	}
+	return nil
 }
 
 func (s *site) close() { s.dir.Close() }
@@ -164,6 +171,9 @@ func (p *place) done(fd int, name string, mode fs.FileMode) error {
 	}
 	if closed := unix.Close(fd); err == nil && closed != nil {
 		err = os.NewSyscallError("close", closed)
+	}
+	if err == nil {
+		p.wrote.Add(1)
 	}
 	if err != nil || p.times == nil {
 		return err

@@ -57,6 +57,7 @@ type stage struct {
 	bytes, entries       int64 // counted
 	names                int64 // bytes of all names and targets
 	listed, wroteBytes   int64 // in nodes
+	files                int64 // likewise
 	dots, caseWarnings   int
 }
 
@@ -226,6 +227,7 @@ func (s *stage) file(n *node, content io.Reader) error {
 		return err
 	}
 	s.wroteBytes += n.size
+	s.files++
 	if s.reusing {
 		return nil
 	}

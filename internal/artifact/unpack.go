@@ -42,6 +42,8 @@ type Tree struct {
 
 	// Of Bring only.
 	Inventory Inventory // to bring another release forward from this one
+	Files     int64     // regular ones of the tree
+	Written   int64     // those of them that were written: Base had another there, or none
 	Pulled    int64     // bytes of the artifact that were fetched
 	Reused    int64     // bytes of the frames that Base had
 	Copied    int64     // bytes of the frames that were copied from another release, or from another place of Base

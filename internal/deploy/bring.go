@@ -174,10 +174,7 @@ func broughtText(a *attempt, plan Plan, b Brought, base tree) string {
 	if base.Name == "" {
 		return text + fmt.Sprintf(", %s files into an empty directory", thousands(b.Files))
 	}
-	if b.Written >= 0 {
-		text += fmt.Sprintf(", %s of %s files changed", thousands(b.Written), thousands(b.Files))
-	}
-	return text + fmt.Sprintf(", %s recycled", base.Name)
+	return text + fmt.Sprintf(", %s of %s files changed, %s recycled", thousands(b.Written), thousands(b.Files), base.Name)
 }
 
 // smallSize is sizeText of what may be nothing.

@@ -44,8 +44,8 @@ type Directory struct{ Name, Digest string }
 // Brought is a release that was brought.
 type Brought struct {
 	Digest  string // what Integrity compares with
-	Files   int64  // entries of the release
-	Written int64  // those that were written, of them; negative where nobody counts
+	Files   int64  // regular files of the release
+	Written int64  // those that were written, of them
 }
 
 // ErrBase says that a directory to be brought forward is not as it should be.
