@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,12 +24,14 @@ type agent struct {
 	dir    string // of everything that it has
 	server string // its name
 	url    string // what publishers are told to ping; empty without a port
+	listen string // its port, with the host
+	pin    string // of its certificate
 	socket string
 	http   *http.Client
 }
 
 // newAgent configures and starts an agent for the apps, which has all its files below ground.
-func newAgent(b *testing.B, y *yard, ground, server string, poll time.Duration, listen bool, apps ...string) *agent {
+func newAgent(b testing.TB, y *yard, ground, server string, poll time.Duration, listen bool, apps ...string) *agent {
 	b.Helper()
 	dir := filepath.Join(ground, server)
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -41,7 +44,7 @@ func newAgent(b *testing.B, y *yard, ground, server string, poll time.Duration, 
 		}}}
 	var text strings.Builder
 	fmt.Fprintf(&text, "server: %s\nbucket: %q\ntrust:\n  keys: [%q]\npoll: %v\nstate: %s\nsocket: %s\n",
-		server, y.url, y.key.Public(), poll, filepath.Join(dir, "state"), a.socket)
+		server, cmp.Or(y.below, y.url), y.key.Public(), poll, filepath.Join(dir, "state"), a.socket)
 	if listen {
 		fmt.Fprintf(&text, "listen: %q\n", parts.FreeAddr(b))
 	}
@@ -56,12 +59,14 @@ func newAgent(b *testing.B, y *yard, ground, server string, poll time.Duration, 
 	if err := os.WriteFile(config, []byte(text.String()), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	a.pid = daemon(b, y.env, log, filepath.Join(filepath.Dir(y.program), "towline-agent"), "--config", config)
+	line := y.cage.under(filepath.Join(filepath.Dir(y.program), "towline-agent"), "--config", config)
+	a.pid = daemon(b, append(y.env, y.settings...), log, line[0], line[1:]...)
 	running := regexp.MustCompile(`msg="towline-agent is running".* listen=(\S*) pin=(\S*) `)
 	eventually(b, "the agent runs", func() bool {
 		said, _ := os.ReadFile(log)
 		at := running.FindSubmatch(said)
 		if at != nil && listen {
+			a.listen, a.pin = string(at[1]), string(at[2])
 			a.url = fmt.Sprintf("%s=https://%s#sha256=%s", server, at[1], at[2])
 		}
 		return at != nil
@@ -70,7 +75,7 @@ func newAgent(b *testing.B, y *yard, ground, server string, poll time.Duration, 
 }
 
 // get asks the agent's socket.
-func (a *agent) get(b *testing.B, path string, into any) {
+func (a *agent) get(b testing.TB, path string, into any) {
 	b.Helper()
 	answer, err := a.http.Get("http://agent" + path)
 	if err != nil {
@@ -87,7 +92,7 @@ func (a *agent) get(b *testing.B, path string, into any) {
 
 // last is the record of the app's last deployment, which must have made the version live. The record is on the server's
 // disk a moment after the deployment's last word.
-func (a *agent) last(b *testing.B, app, version string) deployment.Record {
+func (a *agent) last(b testing.TB, app, version string) deployment.Record {
 	b.Helper()
 	var d deployment.Detail
 	eventually(b, fmt.Sprintf("the last deployment of %s has made version %s live", app, version), func() bool {
@@ -98,7 +103,7 @@ func (a *agent) last(b *testing.B, app, version string) deployment.Record {
 }
 
 // ended is when a deployment said its last word, to the millisecond, and the time that it took.
-func ended(b *testing.B, r deployment.Record) (at time.Time, took float64) {
+func ended(b testing.TB, r deployment.Record) (at time.Time, took float64) {
 	b.Helper()
 	e := r.Events[len(r.Events)-1]
 	at, err := time.Parse(time.RFC3339Nano, e.Time)

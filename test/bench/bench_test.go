@@ -60,7 +60,7 @@ func (i input) String() string {
 }
 
 // corpus is the large tree, which every machine with Go has, and the example app as CI leaves it, where npm can be had.
-func corpus(b *testing.B, t *table) []input {
+func corpus(b testing.TB, t *table) []input {
 	b.Helper()
 	if *tree != "" && !filepath.IsAbs(*tree) {
 		b.Fatalf("-tree %s: want an absolute path", *tree)
@@ -103,7 +103,7 @@ func corpus(b *testing.B, t *table) []input {
 }
 
 // nodeAPI copies the example app and installs what it needs.
-func nodeAPI(b *testing.B) (dir string, err error) {
+func nodeAPI(b testing.TB) (dir string, err error) {
 	b.Helper()
 	npm, err := exec.LookPath("npm")
 	if err != nil {
@@ -130,9 +130,10 @@ type publisher struct {
 	key     release.PrivateKey
 	env     []string
 	made    int
+	plain   bool // the tree is published as it is
 }
 
-func newPublisher(b *testing.B, bin string, env []string) *publisher {
+func newPublisher(b testing.TB, bin string, env []string) *publisher {
 	b.Helper()
 	key, err := release.GenerateKey(nil)
 	if err != nil {
@@ -141,13 +142,16 @@ func newPublisher(b *testing.B, bin string, env []string) *publisher {
 	return &publisher{program: filepath.Join(bin, "towline"), key: key, env: append(env, "TOWLINE_SIGNING_KEY="+key.Reveal())}
 }
 
-// publish makes a release that no other equals, with its version in version.js, and returns that, the report and the cost.
-func (p *publisher) publish(b *testing.B, app, dir, bucket string, more ...string) (version, report string, c cost) {
+// publish makes a release and returns its version, the report and the cost. With the version in version.js no other equals it.
+func (p *publisher) publish(b testing.TB, app, dir, bucket string, more ...string) (version, report string, c cost) {
 	b.Helper()
 	p.made++
 	version = fmt.Sprintf("%040x", p.made)
 	args := []string{"publish", "--json", "--app", app, "--path", dir, "--bucket", bucket, "--version", version,
-		"--message", "Measure", "--date", "2026-01-02T03:04:05Z", "--version-file", "version.js"}
+		"--message", "Measure", "--date", "2026-01-02T03:04:05Z"}
+	if !p.plain {
+		args = append(args, "--version-file", "version.js")
+	}
 	report, c = run(b, p.env, p.program, append(args, more...)...)
 	return version, report, c
 }

@@ -27,7 +27,7 @@ type gateway struct {
 }
 
 // newGateway starts one on the loopback; it ends with the benchmark.
-func newGateway(b *testing.B, store *parts.S3Server) *gateway {
+func newGateway(b testing.TB, store *parts.S3Server) *gateway {
 	b.Helper()
 	to, err := url.Parse(store.Endpoint)
 	if err != nil {
@@ -104,9 +104,12 @@ func (g *gateway) counted() (requests map[string]int, bytes int64) {
 }
 
 // url is the bucket's URL through the gateway.
-func (g *gateway) url(bucket string) string {
+func (g *gateway) url(bucket string) string { return g.via(g.addr, bucket) }
+
+// via is the bucket's URL through a wire that ends at the gateway.
+func (g *gateway) via(addr, bucket string) string {
 	through := *g.store
-	through.Endpoint = "http://" + g.addr
+	through.Endpoint = "http://" + addr
 	return through.URL(bucket)
 }
 

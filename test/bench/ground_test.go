@@ -15,7 +15,7 @@ import (
 // ground is a directory for the agent's files. As root it is on a filesystem of its own, newly made in a file: on one
 // where many files came and went, making files becomes several times slower, and a sync there waits for what others
 // wrote. Where that cannot be, it is an ordinary directory, and the table says so.
-func ground(b *testing.B, t *table) string {
+func ground(b testing.TB, t *table) string {
 	b.Helper()
 	dir, err := os.MkdirTemp("", "towline-") // the path of a socket below must be short
 	if err != nil {

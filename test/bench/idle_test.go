@@ -36,7 +36,7 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
-func measureIdle(b *testing.B, t *table, bin string) {
+func measureIdle(b testing.TB, t *table, bin string) {
 	y := newYard(b, bin)
 	dir := b.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "run"), []byte("#!/bin/sh\nexec sleep infinity\n"), 0o755); err != nil {
@@ -119,7 +119,7 @@ func deployed(o deployment.Overview) (live int) {
 
 // install boots a server, installs the agent with its packaged unit, and the apps with units and users of theirs, waits
 // until all are live, and returns the agent's process id as this machine sees it.
-func install(b *testing.B, y *yard, bin string, apps []string) (pid int) {
+func install(b testing.TB, y *yard, bin string, apps []string) (pid int) {
 	b.Helper()
 	d := parts.NewDroplet(b, parts.DropletOptions{Name: "web-1"})
 	packaging := filepath.Join(parts.Root(b), "packaging")
@@ -167,7 +167,7 @@ func install(b *testing.B, y *yard, bin string, apps []string) (pid int) {
 }
 
 // outside is the process id, as this machine sees it, of a process of that name that has the id inside in a namespace below.
-func outside(b *testing.B, inside, name string) int {
+func outside(b testing.TB, inside, name string) int {
 	b.Helper()
 	all, _ := filepath.Glob("/proc/[0-9]*/status")
 	for _, path := range all {
@@ -191,7 +191,7 @@ type work struct {
 }
 
 // watch reads it thread by thread, where the kernel counts in nanoseconds. The agent's threads do not end.
-func watch(b *testing.B, pid int) (w work) {
+func watch(b testing.TB, pid int) (w work) {
 	b.Helper()
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*", pid))
 	if len(tasks) == 0 {
@@ -217,7 +217,7 @@ func watch(b *testing.B, pid int) (w work) {
 }
 
 // proportional is the memory of a process in which a page that n processes use counts an nth, in bytes.
-func proportional(b *testing.B, pid int) float64 {
+func proportional(b testing.TB, pid int) float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {

@@ -21,9 +21,14 @@ type yard struct {
 	bucket  string
 	url     string // of the bucket, through the gateway
 	env     []string
+
+	// What agents have of their own, where they have it.
+	below    string   // the bucket's URL
+	settings []string // environment
+	cage     *cage
 }
 
-func newYard(b *testing.B, bin string) *yard {
+func newYard(b testing.TB, bin string) *yard {
 	b.Helper()
 	s3 := parts.S3(b)
 	y := &yard{bucket: s3.Bucket(b, "releases"), gateway: newGateway(b, s3), env: s3.Env()}
@@ -41,7 +46,7 @@ type arrival struct {
 }
 
 // deploy publishes a release that no other equals, waits for the server and says how it went.
-func (y *yard) deploy(b *testing.B, a *agent, app, dir string) arrival {
+func (y *yard) deploy(b testing.TB, a *agent, app, dir string) arrival {
 	b.Helper()
 	await := []string{"--promote", "--expect-servers", a.server}
 	if a.url != "" {
@@ -103,7 +108,7 @@ func (a arrivals) steps() string {
 
 // measureLatency measures the way from the pointer's move to the last word of a server: woken by a ping, and by polling
 // alone, by turns; then of the large tree; then the way back on the server.
-func measureLatency(b *testing.B, t *table, bin string, trees []input) {
+func measureLatency(b testing.TB, t *table, bin string, trees []input) {
 	y, soil := newYard(b, bin), ground(b, t)
 	small := trees[len(trees)-1]
 	pinged := newAgent(b, y, soil, "pinged", 30*time.Second, true, "small", "large")

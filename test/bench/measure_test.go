@@ -81,10 +81,17 @@ func seconds(v float64) string {
 
 func mebibytes(v float64) string { return fmt.Sprintf("%.1f MiB", v/(1<<20)) }
 func megabytes(v float64) string { return fmt.Sprintf("%.1f MB", v/1e6) }
-func bytes(v float64) string     { return fmt.Sprintf("%.0f B", v) }
-func ratio(v float64) string     { return fmt.Sprintf("%.2f", v) }
-func percent(v float64) string   { return fmt.Sprintf("%.3f %%", v*100) }
-func number(v float64) string    { return fmt.Sprintf("%.3g", v) }
+func kilobytes(v float64) string {
+	if v >= 1e6 {
+		return fmt.Sprintf("%.2f MB", v/1e6)
+	}
+	return fmt.Sprintf("%.1f kB", v/1e3)
+}
+func trim(v float64, digits int) string { return fmt.Sprintf("%.*f", digits, v) }
+func bytes(v float64) string            { return fmt.Sprintf("%.0f B", v) }
+func ratio(v float64) string            { return fmt.Sprintf("%.2f", v) }
+func percent(v float64) string          { return fmt.Sprintf("%.3f %%", v*100) }
+func number(v float64) string           { return fmt.Sprintf("%.3g", v) }
 
 func TestSample(t *testing.T) {
 	for _, test := range []struct {

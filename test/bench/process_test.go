@@ -16,7 +16,7 @@ import (
 )
 
 // programs compiles the three programs as they are released, static and stripped, and returns their directory.
-func programs(b *testing.B) (dir string) {
+func programs(b testing.TB) (dir string) {
 	b.Helper()
 	dir = b.TempDir()
 	text, err := os.ReadFile(filepath.Join(parts.Root(b), "packaging", "agent-flags"))
@@ -50,7 +50,7 @@ type cost struct {
 }
 
 // run runs a program to its end, with extra environment, and returns what it wrote to standard output.
-func run(b *testing.B, env []string, program string, args ...string) (string, cost) {
+func run(b testing.TB, env []string, program string, args ...string) (string, cost) {
 	b.Helper()
 	var stdout, stderr strings.Builder
 	cmd := exec.CommandContext(b.Context(), program, args...)
@@ -61,7 +61,7 @@ func run(b *testing.B, env []string, program string, args ...string) (string, co
 		b.Fatal(err)
 	}
 	peak, looked := make(chan float64), make(chan struct{})
-	go func() { peak <- watchPeak(cmd.Process.Pid, looked) }()
+	go func() { peak <- watchPeak(looked, cmd.Process.Pid) }()
 	err := cmd.Wait()
 	c := cost{wall: time.Since(began).Seconds(), cpu: (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()}
 	close(looked)
@@ -72,19 +72,60 @@ func run(b *testing.B, env []string, program string, args ...string) (string, co
 	return stdout.String(), c
 }
 
-// watchPeak looks at the kernel's high-water mark of a process until done is closed. The mark that wait4 gives would not
-// do: it counts the memory of the parent, which the child shares until it executes the program.
-func watchPeak(pid int, done <-chan struct{}) (peak float64) {
+// watchPeak looks at the kernel's high-water marks of processes and of all that they started, until done is closed: the greatest sum of
+// those that are there at once. The mark that wait4 gives would not do: it counts the memory of the parent, which the child
+// shares until it executes the program.
+func watchPeak(done <-chan struct{}, roots ...int) (peak float64) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	f := family{members: map[int]bool{}, strangers: map[int]bool{}}
+	for _, pid := range roots {
+		f.members[pid] = true
+	}
+	for round := 0; ; round++ {
 		select {
 		case <-done:
 			return peak
 		case <-tick.C:
-			if v, err := status(pid, "VmHWM"); err == nil {
-				peak = max(peak, v)
+			if round%4 == 0 {
+				f.look()
 			}
+			var sum float64
+			for pid := range f.members {
+				if v, err := status(pid, "VmHWM"); err == nil {
+					sum += v
+				}
+			}
+			peak = max(peak, sum)
+		}
+	}
+}
+
+// family are processes and their descendants. The kernel's own list of children is not in every kernel.
+type family struct{ members, strangers map[int]bool }
+
+// look takes in who is new.
+func (f family) look() {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return
+	}
+	defer proc.Close()
+	names, _ := proc.Readdirnames(0)
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil || f.members[pid] || f.strangers[pid] {
+			continue
+		}
+		data, err := os.ReadFile("/proc/" + name + "/stat")
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+		if parent, _ := strconv.Atoi(fields[1]); f.members[parent] {
+			f.members[pid] = true
+		} else {
+			f.strangers[pid] = true
 		}
 	}
 }
@@ -105,7 +146,7 @@ func status(pid int, field string) (float64, error) {
 }
 
 // cpu is the processor time that a process has used so far, in seconds. The kernel counts it in hundredths.
-func cpu(b *testing.B, pid int) float64 {
+func cpu(b testing.TB, pid int) float64 {
 	b.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -123,7 +164,7 @@ func cpu(b *testing.B, pid int) float64 {
 
 // daemon starts a program that runs until the benchmark ends, with its output in the file log, and returns its id. Should
 // this process die first, the kernel ends it.
-func daemon(b *testing.B, env []string, log, program string, args ...string) (pid int) {
+func daemon(b testing.TB, env []string, log, program string, args ...string) (pid int) {
 	b.Helper()
 	out, err := os.Create(log)
 	if err != nil {
@@ -165,7 +206,7 @@ func daemon(b *testing.B, env []string, log, program string, args ...string) (pi
 }
 
 // eventually waits until the condition holds, for at most half a minute.
-func eventually(b *testing.B, what string, holds func() bool) {
+func eventually(b testing.TB, what string, holds func() bool) {
 	b.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
