@@ -17,6 +17,12 @@ import (
 // wrote. Where that cannot be, it is an ordinary directory, and the table says so.
 func ground(b testing.TB, t *table) string {
 	b.Helper()
+	return groundOf(b, t, 6<<30)
+}
+
+// groundOf is a ground of so many bytes.
+func groundOf(b testing.TB, t *table, size int64) string {
+	b.Helper()
 	dir, err := os.MkdirTemp("", "towline-") // the path of a socket below must be short
 	if err != nil {
 		b.Fatal(err)
@@ -30,7 +36,7 @@ func ground(b testing.TB, t *table) string {
 	if err := os.Mkdir(own, 0o755); err != nil {
 		b.Fatal(err)
 	}
-	if err := mountNew(filepath.Join(dir, "image"), own); err != nil {
+	if err := mountNew(filepath.Join(dir, "image"), own, size); err != nil {
 		t.note("The agent's files were on a filesystem in general use, not on a new one: %v.", err)
 		return own
 	}
@@ -61,14 +67,14 @@ func ground(b testing.TB, t *table) string {
 }
 
 // mountNew makes an ext4 filesystem in the file image, complete at once, and mounts it.
-func mountNew(image, at string) error {
+func mountNew(image, at string, size int64) error {
 	if os.Getuid() != 0 {
 		return errors.New("that needs root")
 	}
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		return err
 	}
-	if err := os.Truncate(image, 6<<30); err != nil {
+	if err := os.Truncate(image, size); err != nil {
 		return err
 	}
 	for _, args := range [][]string{

@@ -18,7 +18,7 @@ import (
 
 var (
 	corpusDir = flag.String("corpus", "", "a directory, as an absolute path, that has the trees A, B-code, B and B-big; made and kept unless said")
-	only      = flag.String("sides", "", "a regular expression for the sides that BenchmarkPeers runs; Towline always does")
+	only      = flag.String("sides", "", "a regular expression for the sides that BenchmarkPeers runs: ours, gzip, zstd, hand, rsync, casync")
 	write     = flag.Bool("write", false, "put the tables into docs/performance.md")
 )
 
@@ -105,13 +105,16 @@ func (w *world) rounds(b *testing.B, t *table, r results) {
 		name string
 		turn func(*turn, figures)
 	}
-	sides := []side{{"ours", w.oursTurn}}
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		b.Fatalf("-sides: %v", err)
+	}
+	var sides []side
+	if wanted.MatchString("ours") {
+		sides = append(sides, side{"ours", w.oursTurn})
+	}
 	for _, p := range peers {
-		wanted, err := regexp.MatchString(*only, p.side)
-		if err != nil {
-			b.Fatalf("-sides: %v", err)
-		}
-		if !slices.Contains(w.plan.sides, p.side) || !wanted {
+		if !slices.Contains(w.plan.sides, p.side) || !wanted.MatchString(p.side) {
 			continue
 		}
 		if (p.side == "gzip" || p.side == "zstd") && !hasAWS(b, t) {
@@ -126,7 +129,7 @@ func (w *world) rounds(b *testing.B, t *table, r results) {
 		f := figures{}
 		w.takeTurn(b, t, sides[i].turn, f)
 		r.add(sides[i].name, f)
-		b.Logf("%6.0f s: turn %d, %s: %v", time.Since(began).Seconds(), n, sides[i].name, f)
+		fmt.Fprintf(os.Stderr, "%s: %.0f s, turn %d, %s: %v\n", w.plan.name, time.Since(began).Seconds(), n, sides[i].name, f)
 	}
 }
 
