@@ -17,12 +17,15 @@ import (
 	"github.com/towline/towline/test/parts"
 )
 
-var idleTime = flag.Duration("idle", 0, "how long BenchmarkIdle watches the installed agent; it takes a minute more")
+var (
+	idleTime = flag.Duration("idle", 0, "how long BenchmarkIdle watches the installed agent; it takes a minute more")
+	idleApps = flag.String("idle-apps", "10", "with how many apps, one run for each number: 1,10,100")
+)
 
 // BenchmarkIdle watches the agent as it is installed: on a booted server, under its packaged unit with all its limits, with
 // ten apps that have units of their own, at the usual interval. Without root it is a plain process, and the table says so.
 //
-//	go test -run '^$' -bench Idle -timeout 30m ./test/bench -idle 10m
+//	go test -run '^$' -bench Idle -timeout 60m ./test/bench -idle 10m -idle-apps 1,10,100
 func BenchmarkIdle(b *testing.B) {
 	if *idleTime == 0 {
 		b.Skip("say for how long: -idle 10m")
@@ -30,20 +33,30 @@ func BenchmarkIdle(b *testing.B) {
 	for b.Loop() {
 		t := &table{load: load()}
 		bin := programs(b)
-		measureIdle(b, t, bin)
+		for _, number := range strings.Split(*idleApps, ",") {
+			apps, err := strconv.Atoi(number)
+			if err != nil || apps < 1 {
+				b.Fatalf("-idle-apps %s: want numbers", *idleApps)
+			}
+			one := &turn{TB: b}
+			func() {
+				defer one.end()
+				measureIdle(one, t, bin, apps)
+			}()
+		}
 		measureSize(b, t, bin)
 		t.print(os.Stdout)
 	}
 }
 
-func measureIdle(b testing.TB, t *table, bin string) {
+func measureIdle(b testing.TB, t *table, bin string, count int) {
 	y := newYard(b, bin)
 	dir := b.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "run"), []byte("#!/bin/sh\nexec sleep infinity\n"), 0o755); err != nil {
 		b.Fatal(err)
 	}
 	var apps []string
-	for i := range atRest {
+	for i := range count {
 		app := fmt.Sprintf("app-%d", i)
 		apps = append(apps, app)
 		y.publish(b, app, dir, y.url, "--promote")
@@ -58,7 +71,7 @@ func measureIdle(b testing.TB, t *table, bin string) {
 		eventually(b, "all apps are live", func() bool {
 			var o deployment.Overview
 			a.get(b, "/v1/apps", &o)
-			return deployed(o) == atRest
+			return deployed(o) == count
 		})
 		pid = a.pid
 	}
@@ -95,16 +108,24 @@ func measureIdle(b testing.TB, t *table, bin string) {
 	}
 	used := after.cpu - before.cpu
 	t.add(
-		row{what: fmt.Sprintf("installed agent, idle with %d apps: RSS", atRest), have: rss, format: mebibytes, goal: 20 << 20},
+		row{what: fmt.Sprintf("installed agent, idle with %d apps: RSS", count), have: rss, format: mebibytes, goal: only10(count, 20<<20)},
 		row{what: "of it anonymous", have: anon, format: mebibytes},
 		row{what: "PSS: pages that others use too count in part", have: pss, format: mebibytes},
-		row{what: "processor, of one core", have: sample{used / took}, format: percent, goal: 0.0005},
+		row{what: "processor, of one core", have: sample{used / took}, format: percent, goal: only10(count, 0.0005)},
 		row{what: "times that it was woken, a second", have: sample{(after.switches - before.switches) / took}, format: ratio},
-		row{what: "requests, an app and poll's interval, receipts included", have: sample{float64(total) * poll.Seconds() / atRest / took}, format: ratio},
-		row{what: "bytes on the wire, both ways, receipts included, an app and hour", have: sample{float64(wire) / atRest / took * 3600}, format: bytes},
+		row{what: "requests, an app and poll's interval, receipts included", have: sample{float64(total) * poll.Seconds() / float64(count) / took}, format: ratio},
+		row{what: "bytes on the wire, both ways, receipts included, an app and hour", have: sample{float64(wire) / float64(count) / took * 3600}, format: bytes},
 		row{what: "processor time of a poll, all else that the agent does included", have: sample{used / polls}, format: seconds, goal: 0.002},
 	)
-	t.note("The idle agent asked in %.0f s: %s.", took, strings.Join(kinds, ", "))
+	t.note("The idle agent with %d apps asked in %.0f s: %s.", count, took, strings.Join(kinds, ", "))
+}
+
+// only10 is a goal that was set for ten apps.
+func only10(apps int, goal float64) float64 {
+	if apps != 10 {
+		return 0
+	}
+	return goal
 }
 
 // deployed counts the apps whose last deployment has made its release live.

@@ -169,7 +169,7 @@ func casync(t *turn) mover {
 	return mover{warm: store, net: net.both, reset: func() { net.reset(); before = size(t, store) },
 		ci: func() float64 { return size(t, store) - before },
 		send: func(name, tree string) cost {
-			return bash(t, nil, nil, `"$4" make --without=all --with=permissions --with=symlinks --store="$1/chunks" "$1/$2.caidx" "$3" >/dev/null`,
+			return bash(t, nil, nil, `"$4" make --with=permissions --with=symlinks --store="$1/chunks" "$1/$2.caidx" "$3" >/dev/null`,
 				store, name, tree, program)
 		},
 		fetch: func(name, _, base, dest string) cost {

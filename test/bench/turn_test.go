@@ -72,6 +72,10 @@ type column struct {
 
 // matrix writes lines of all sides in Markdown: the median with the spread, and how many times as much as the first side's it is.
 func (r results) matrix(lines []line, columns []column) string {
+	columns = slices.DeleteFunc(slices.Clone(columns), func(c column) bool { return r[c.side] == nil })
+	if len(columns) == 0 {
+		return ""
+	}
 	var out strings.Builder
 	out.WriteString("| |")
 	for _, c := range columns {
@@ -120,7 +124,7 @@ func TestMatrix(t *testing.T) {
 		r.add("other", figures{"a": 10 * v, "b": v})
 	}
 	got := r.matrix([]line{{"one", "a", number}, {"two", "b", number}, {"none", "d", number}, {"same", "c", number}},
-		[]column{{side: "ours", head: "Ours"}, {side: "other", head: "`other`", as: map[string]string{"c": "a"}}})
+		[]column{{side: "ours", head: "Ours"}, {side: "absent", head: "Absent"}, {side: "other", head: "`other`", as: map[string]string{"c": "a"}}})
 	want := `| | Ours | ` + "`other`" + ` |
 |---|---|---|
 | one | 3 (2–4) | 30 (20–40) = ×10 |
