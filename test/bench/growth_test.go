@@ -217,6 +217,7 @@ func report(b *testing.B, t *table, name, title, what string, steps []string, po
 		picture.curves = append(picture.curves, one)
 	}
 	if *write && !b.Failed() {
+		fmt.Fprintf(&text, "\n![%s](images/growth-%s.svg)\n\n", title, name)
 		writeFigures(b, "growth-"+name, text.String())
 		path := filepath.Join(parts.Root(b), "docs/images/growth-"+name+".svg")
 		if err := os.WriteFile(path, []byte(picture.svg()), 0o644); err != nil {
