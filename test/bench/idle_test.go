@@ -178,7 +178,7 @@ func install(b testing.TB, y *yard, bin string, apps []string) (pid int) {
 	d.Run(b, "systemctl", "start", "towline-agent.service")
 	d.WaitActive(b, "towline-agent.service")
 	said := ""
-	eventually(b, "all apps are live", func() bool {
+	within(b, 5*time.Minute, "all apps are live", func() bool {
 		var o deployment.Overview
 		said, _ = d.TryRun(b, "towline", "status", "--json")
 		return json.Unmarshal([]byte(said), &o) == nil && deployed(o) == len(apps)

@@ -136,12 +136,12 @@ func (o *oursTurn) bring(key, app, tree string, cold bool) {
 
 // settle waits until the old releases are pruned and the agent has nothing more to do.
 func (o *oursTurn) settle(app string) {
-	eventually(o, "old releases are pruned", func() bool {
+	within(o, 2*time.Minute, "old releases are pruned", func() bool {
 		names, err := os.ReadDir(filepath.Join(o.a.dir, "srv", app, "releases"))
 		return err == nil && len(names) <= 3
 	})
 	quiet, last := 0, cpu(o, o.a.pid)
-	eventually(o, "the agent is at rest", func() bool {
+	within(o, 2*time.Minute, "the agent is at rest", func() bool {
 		now := cpu(o, o.a.pid)
 		if now > last {
 			quiet = 0

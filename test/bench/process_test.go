@@ -208,14 +208,20 @@ func daemon(b testing.TB, env []string, log, program string, args ...string) (pi
 // eventually waits until the condition holds, for at most half a minute.
 func eventually(b testing.TB, what string, holds func() bool) {
 	b.Helper()
+	within(b, 30*time.Second, what, holds)
+}
+
+// within waits until the condition holds, for at most so long.
+func within(b testing.TB, long time.Duration, what string, holds func() bool) {
+	b.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	over := time.After(30 * time.Second)
+	over := time.After(long)
 	for !holds() {
 		select {
 		case <-tick.C:
 		case <-over:
-			b.Fatalf("not within 30 s: %s", what)
+			b.Fatalf("not within %v: %s", long, what)
 		}
 	}
 }
