@@ -32,13 +32,17 @@ func (s sample) over(other sample) sample {
 	return out
 }
 
-// show is the median with the least and the greatest value, each written by format. A lone value has no spread.
+// show is the median with the least and the greatest value, each written by format. Where these are written alike there is no spread.
 func (s sample) show(format func(float64) string) string {
 	text := format(s.median())
 	if len(s) < 2 {
 		return text
 	}
-	return fmt.Sprintf("%s (%s–%s)", text, format(slices.Min(s)), format(slices.Max(s)))
+	least, greatest := format(slices.Min(s)), format(slices.Max(s))
+	if least == greatest {
+		return text
+	}
+	return fmt.Sprintf("%s (%s–%s)", text, least, greatest)
 }
 
 // turns gives the order in which so many sides run: each once a round, after one round that does not count. The side that
@@ -101,6 +105,7 @@ func TestSample(t *testing.T) {
 		{sample{3, 1, 2}, "2 (1–3)"},
 		{sample{4, 1, 2, 3}, "2.5 (1–4)"},
 		{sample{7}, "7"},
+		{sample{7, 7}, "7"},
 		{sample{9, 1, 2, 3}.counted(), "2 (1–3)"},
 		{sample{2, 9}.over(sample{1, 3}), "2.5 (2–3)"},
 		{sample{}.counted(), "NaN"},

@@ -24,8 +24,8 @@ type peer struct {
 type mover struct {
 	send  func(name, tree string) cost             // to the store
 	fetch func(name, tree, base, dest string) cost // from it, into the new directory dest of the server, where base holds the release before, if any
-	ci    func() float64                           // bytes on the publisher's wire since reset
-	net   func() float64                           // bytes on the server's wire since reset
+	ci    func() float64                           // bytes on the publisher's wire since reset, if it has one
+	net   func() float64                           // bytes on the server's wire since reset, likewise
 	reset func()
 	warm  string // what is read again when the caches were emptied, for being no part of the server
 }
@@ -40,7 +40,10 @@ func (w *world) peerTurn(p peer) func(*turn, figures) {
 			m.reset()
 			if m.send != nil {
 				c = m.send(name, tree)
-				f[key+" publish"], f[key+" publisher"], f[key+" up"] = c.wall, c.peak, m.ci()
+				f[key+" publish"], f[key+" publisher"] = c.wall, c.peak
+				if m.ci != nil {
+					f[key+" up"] = m.ci()
+				}
 			}
 			if cold {
 				w.empty(t)
@@ -57,7 +60,10 @@ func (w *world) peerTurn(p peer) func(*turn, figures) {
 			}
 			to := dest(name + strings.Repeat("-cold", count(cold)))
 			got := m.fetch(name, tree, base, to)
-			f[key+" pull"], f[key+" server"], f[key+" down"] = got.wall, got.peak, m.net()
+			f[key+" pull"], f[key+" server"] = got.wall, got.peak
+			if m.net != nil {
+				f[key+" down"] = m.net()
+			}
 			f[key+" all"] = c.wall + got.wall
 			w.same(t, tree, to)
 		}
@@ -99,9 +105,8 @@ func bash(t *turn, c *cage, env []string, script string, args ...string) cost {
 
 // byHand moves an archive without any network: the least that a whole release can cost.
 func byHand(t *turn) mover {
-	nothing := func() float64 { return 0 }
 	file := func(name string) string { return filepath.Join(t.ground, name+".tar.zst") }
-	return mover{ci: nothing, net: nothing, reset: func() {},
+	return mover{reset: func() {},
 		send: func(name, tree string) cost {
 			return bash(t, nil, nil, reference, tree, file(name))
 		},
