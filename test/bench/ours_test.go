@@ -67,9 +67,6 @@ func (w *world) oursTurn(t *turn, f figures) {
 		o.bring("B cold", "cold", w.tree("B"), true)
 		w.same(t, w.tree("B"), o.live("cold"))
 	}
-	if n := t.cage.killed(t); n > 0 {
-		t.Fatalf("the kernel ended %d processes in the server's control group for want of memory", n)
-	}
 }
 
 func (o *oursTurn) live(app string) string {
@@ -108,7 +105,7 @@ func (o *oursTurn) bring(key, app, tree string, cold bool) {
 	}
 	o.a.forgetPeak(o)
 	o.net.reset()
-	run(o, y.publisher.env, y.program, "promote", version, "--json", "--app", app, "--bucket", y.url, "--servers", o.a.url)
+	run(o, y.publisher.env, y.program, "promote", version, "--json", "--app", app, "--bucket", y.url, "--servers", o.a.url, "--wait-timeout", "3m")
 	record := o.a.last(o, app, version)
 	at, _ := ended(o, record)
 	down := o.net.both()
