@@ -22,11 +22,12 @@ type store struct {
 	addr string
 
 	mu     sync.Mutex
-	ahead  time.Duration // of its clock before this machine's
-	undone bool          // its answers carry no Date, so that nobody can tell its clock
-	half   func()        // called once, with half of an artifact sent
-	full   func()        // called once, with all but the last byte of it sent
-	looks  []time.Time   // when the pointer was asked for
+	ahead  time.Duration    // of its clock before this machine's
+	undone bool             // its answers carry no Date, so that nobody can tell its clock
+	half   func()           // called once, with half of an artifact sent
+	full   func()           // called once, with all but the last byte of it sent
+	sent   map[string]int64 // bytes of each artifact, in all requests for parts of it
+	looks  []time.Time      // when the pointer was asked for
 }
 
 // storeSkew is what S3 allows.
@@ -35,7 +36,7 @@ const storeSkew = 15 * time.Minute
 // newStore has the world's agent use a store from now on.
 func newStore(t testing.TB, w *world) *store {
 	t.Helper()
-	s := &store{dir: w.bucket}
+	s := &store{dir: w.bucket, sent: map[string]int64{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	s.addr = l.Addr().String()
@@ -124,7 +125,7 @@ func (s *store) get(w http.ResponseWriter, r *http.Request, key, path string) {
 	}
 	w.Header().Set("ETag", etag([32]byte(sum.Sum(nil))))
 	if strings.HasSuffix(key, ".tar.zst") && r.Method == http.MethodGet {
-		w = &watched{ResponseWriter: w, store: s, size: size}
+		w = &watched{ResponseWriter: w, store: s, key: key, size: size}
 	}
 	http.ServeContent(w, r, "", info.ModTime(), f)
 }
@@ -134,8 +135,9 @@ func etag(sum [32]byte) string { return `"` + hex.EncodeToString(sum[:16]) + `"`
 // watched tells the store how much of an artifact has been sent.
 type watched struct {
 	http.ResponseWriter
-	store      *store
-	size, sent int64
+	store *store
+	key   string
+	size  int64
 }
 
 func (w *watched) Write(p []byte) (n int, err error) {
@@ -146,15 +148,24 @@ func (w *watched) Write(p []byte) (n int, err error) {
 		}
 		var m int
 		m, err = w.ResponseWriter.Write(piece)
-		p, n, w.sent = p[m:], n+m, w.sent+int64(m)
-		if w.sent >= w.size/2 {
+		p, n = p[m:], n+m
+		sent := w.count(m)
+		if sent >= w.size/2 {
 			w.call(&w.store.half)
 		}
-		if w.sent >= w.size-1 {
+		if sent >= w.size-1 {
 			w.call(&w.store.full)
 		}
 	}
 	return n, err
+}
+
+// count adds what was sent of the artifact.
+func (w *watched) count(n int) int64 {
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	w.store.sent[w.key] += int64(n)
+	return w.store.sent[w.key]
 }
 
 // call flushes what was sent and calls the function, once for the store.
