@@ -172,7 +172,11 @@ func (e *Engine) made(a *attempt, t tree, sealed deployment.Sealed) error {
 func broughtText(a *attempt, plan Plan, b Brought, base tree) string {
 	text := fmt.Sprintf("%s of %s", smallSize(plan.Pulled()), sizeText(a.Pointer.Artifact.Size))
 	if base.Name == "" {
-		return text + fmt.Sprintf(", %s files into an empty directory", thousands(b.Files))
+		files := "files"
+		if b.Files == 1 {
+			files = "file"
+		}
+		return text + fmt.Sprintf(", %s %s into an empty directory", thousands(b.Files), files)
 	}
 	return text + fmt.Sprintf(", %s of %s files changed, %s recycled", thousands(b.Written), thousands(b.Files), base.Name)
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/towline/towline/internal/artifact"
 	"github.com/towline/towline/internal/deployment"
 )
 
@@ -46,7 +47,17 @@ func corruptBytes(t *testing.T) {
 		"its own release object":  s.get(strings.TrimSuffix(a.Key, ".tar.zst") + ".json"),
 		"zeros of the right size": make([]byte, len(good)),
 	}
+	// The end of the archive, the frame before the index, is in v1 too: it is not fetched, and what lies there in its place is nothing to
+	// the server.
+	index, err := artifact.ReadIndex(good[a.Index.Offset:], a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := index.Frames[len(index.Frames)-1]
 	for at := 0; at < len(good); at += len(good)/24 + 1 {
+		if at >= int(end.Offset) && at < int(end.Offset+end.Size) {
+			continue
+		}
 		flipped := append([]byte{}, good...)
 		flipped[at] ^= 1 << (at % 8)
 		bad[fmt.Sprintf("bit flipped in byte %d", at)] = flipped
@@ -72,6 +83,9 @@ func corruptBytes(t *testing.T) {
 			t.Fatalf("with %s", name)
 		}
 	}
+	flipped := append([]byte{}, good...)
+	flipped[end.Offset+1] ^= 1
+	s.put(a.Key, flipped)
 	v.once().want(t, deployment.ExitOK, "deployed v2")
 	v.wantLive("v2")
 	if got := opened(t, web, s.get(web.pointer())).Seq; got != uint64(seq) {
