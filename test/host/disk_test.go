@@ -1,6 +1,7 @@
 package host
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -107,11 +108,21 @@ func (d *disk) free() {
 	must(d.t, os.RemoveAll(filepath.Join(d.mount, "crowd")))
 }
 
-// noise is so many KiB that no compression makes smaller.
-func noise(kibibytes int) string {
+// noise is so many KiB that no compression makes smaller. The same seed gives the same.
+func noise(kibibytes int, seed string) string {
 	text := make([]byte, kibibytes<<10)
-	_, _ = io.ReadFull(rand.NewChaCha8([32]byte{byte(kibibytes)}), text)
+	_, _ = io.ReadFull(rand.NewChaCha8(sha256.Sum256([]byte(seed))), text)
 	return string(text)
+}
+
+// noisy are so many files of 256 KiB of noise each.
+func noisy(n int) map[string]string {
+	files := map[string]string{}
+	for i := range n {
+		name := fmt.Sprintf("noise/%d", i)
+		files[name] = noise(256, name)
+	}
+	return files
 }
 
 // crowded are so many small files.
@@ -133,23 +144,26 @@ func onDisk(t *testing.T, mebibytes, inodes int) (*world, *disk) {
 	return w, d
 }
 
-// TestNoSpaceBefore has too little space, and too few inodes, for a release: it is refused before a byte of it is fetched,
-// with both numbers.
+// TestNoSpaceBefore has too little space, and too few inodes, for a release: it is refused before anything of it is fetched but
+// its index, with both numbers. A store that gives no parts of an object makes the archive need room too.
 func TestNoSpaceBefore(t *testing.T) {
-	t.Run("bytes", func(t *testing.T) {
-		w, d := onDisk(t, 160, 0)
-		s := newStore(t, w)
-		s.half = func() { t.Error("the artifact was fetched") }
-		d.fill(40 << 10)
-		w.files = map[string]string{"large": noise(8 << 10)}
-		w.publish("two")
-		w.ends(deployment.ExitError, "not enough space in "+w.app+": ", " MiB free, 80 MiB needed")
-		w.stays("one")
-		s.set(func() { s.half = nil })
-		d.free()
-		w.ends(deployment.ExitOK, "web: deployed two")
-		w.stays("two")
-	})
+	const large, spare = 8 << 20, 64 << 20
+	for name, need := range map[string]int{"bytes": large, "bytes for the whole object": 2 * large} {
+		t.Run(name, func(t *testing.T) {
+			w, d := onDisk(t, 160, 0)
+			s := newStore(t, w)
+			s.whole, s.begun = need > large, func() { t.Error("the artifact was fetched") }
+			d.fill(40 << 10)
+			w.files = map[string]string{"large": noise(large>>10, name)}
+			w.publish("two")
+			w.ends(deployment.ExitError, "not enough space in "+w.app+": ", fmt.Sprintf(" MiB free, %d MiB needed", (need+need/10+spare)>>20))
+			w.stays("one")
+			s.set(func() { s.begun = nil })
+			d.free()
+			w.ends(deployment.ExitOK, "web: deployed two")
+			w.stays("two")
+		})
+	}
 	t.Run("inodes", func(t *testing.T) {
 		w, d := onDisk(t, 160, 3000)
 		must(t, d.crowd(1100))
@@ -163,8 +177,8 @@ func TestNoSpaceBefore(t *testing.T) {
 	})
 }
 
-// TestNoSpaceDuring has another program fill the disk while a release is being fetched, and after that, while it is being
-// unpacked.
+// TestNoSpaceDuring has another program fill the disk while a release is being fetched, frame by frame and as a whole, and,
+// where that comes after it, while it is being unpacked.
 func TestNoSpaceDuring(t *testing.T) {
 	const full = "no space left on device"
 	for _, test := range []struct {
@@ -173,14 +187,23 @@ func TestNoSpaceDuring(t *testing.T) {
 		fault func(s *store, d *disk)
 		words []string
 	}{
-		{"fetching", map[string]string{"large": noise(16 << 10)}, func(s *store, d *disk) {
+		{"fetching", noisy(64), func(s *store, d *disk) {
 			s.half = func() { must(d.t, d.writer(0)) }
-		}, []string{"fetch: ", full, "0 MiB and "}},
-		{"unpacking", map[string]string{"large": noise(16 << 10), "more": noise(8 << 10)}, func(s *store, d *disk) {
-			s.full = func() { must(d.t, d.writer(12<<10)) }
-		}, []string{"unpack: ", full, "0 MiB and "}},
+		}, []string{"fetch: unpack ", full, " (0 MiB and "}},
+		{"a large file", map[string]string{"large": noise(16<<10, "")}, func(s *store, d *disk) { // its room is taken at once
+			s.begun = func() { must(d.t, d.writer(12<<10)) }
+		}, []string{"fetch: unpack ", "fallocate: " + full, " MiB and "}},
 		{"inodes", crowded(700), func(s *store, d *disk) {
-			s.full = func() { must(d.t, d.crowd(100)) }
+			s.begun = func() { must(d.t, d.crowd(100)) }
+		}, []string{"fetch: unpack ", full, " and 0 inodes free in "}},
+		{"fetching the whole object", map[string]string{"large": noise(16<<10, "")}, func(s *store, d *disk) {
+			s.whole, s.half = true, func() { must(d.t, d.writer(0)) }
+		}, []string{"fetch: ", "incoming/", full, " (0 MiB and "}},
+		{"unpacking the whole object", map[string]string{"large": noise(16<<10, ""), "more": noise(8<<10, "more")}, func(s *store, d *disk) {
+			s.whole, s.full = true, func() { must(d.t, d.writer(12<<10)) }
+		}, []string{"unpack: ", full, " (0 MiB and "}},
+		{"inodes for the whole object", crowded(700), func(s *store, d *disk) {
+			s.whole, s.full = true, func() { must(d.t, d.crowd(100)) }
 		}, []string{"unpack: ", full, " and 0 inodes free in "}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -203,7 +226,7 @@ func TestNoSpaceDuring(t *testing.T) {
 // TestNoSpaceForTheState has the disk of the agent's state full, before and during a deployment, while the app's is not; what
 // is live is what was.
 func TestNoSpaceForTheState(t *testing.T) {
-	for _, when := range []string{"before", "fetching", "unpacking"} {
+	for _, when := range []string{"before", "reading the index", "fetching", "fetching the whole object"} {
 		t.Run(when, func(t *testing.T) {
 			w := newWorld(t)
 			d := newDisk(t, filepath.Join(w.dir, "var"), 8, 0)
@@ -211,14 +234,18 @@ func TestNoSpaceForTheState(t *testing.T) {
 			w.publish("one")
 			w.ends(deployment.ExitOK)
 			s := newStore(t, w)
+			if when != "reading the index" { // which is more than half of a small release
+				w.files = noisy(16)
+			}
 			w.publish("two")
+			fill := func() { must(t, d.writer(0)) }
 			switch when {
 			case "before":
-				d.fill(0)
-			case "fetching":
-				s.half = func() { must(t, d.writer(0)) }
-			case "unpacking":
-				s.full = func() { must(t, d.writer(0)) }
+				fill()
+			case "fetching the whole object":
+				s.whole, s.full = true, fill
+			default:
+				s.half = fill
 			}
 			code, out := w.once()
 			if code != deployment.ExitError && code != deployment.ExitUsage || !strings.Contains(out, "no space left on device") || !strings.Contains(out, w.state) {
@@ -238,7 +265,7 @@ func TestNoSpaceForTheState(t *testing.T) {
 func TestReadOnly(t *testing.T) {
 	w, d := onDisk(t, 160, 0)
 	s := newStore(t, w)
-	w.files = map[string]string{"large": noise(4 << 10)}
+	w.files = map[string]string{"large": noise(4<<10, "")}
 	w.publish("two")
 	run(t, "mount", "-o", "remount,ro", d.mount)
 	w.ends(deployment.ExitUsage, "read-only file system", w.app)
@@ -267,7 +294,7 @@ func TestLostMount(t *testing.T) {
 	w.publish("one")
 	w.ends(deployment.ExitOK, "web: deployed one")
 	s := newStore(t, w)
-	w.files = map[string]string{"large": noise(4 << 10)}
+	w.files = map[string]string{"large": noise(4<<10, "")}
 	w.publish("two")
 	s.set(func() { s.half = func() { run(t, "umount", "--lazy", d.mount) } })
 	w.ends(deployment.ExitError, "web: failed two")

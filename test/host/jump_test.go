@@ -162,7 +162,7 @@ func TestClockJumps(t *testing.T) {
 				s.set(func() { probed = func() { set(to) } })
 			}
 		})
-		w.files = map[string]string{"large": noise(256 + i)}
+		w.files = map[string]string{"large": noise(256, fmt.Sprint(i))}
 		w.publish(version)
 		eventually(t, version+" is live", func() (bool, string) { return w.status().Live.Hash == version, d.out.String() })
 		var r deployment.Receipt
@@ -213,7 +213,7 @@ func TestClockPutBack(t *testing.T) {
 	goOn := make(chan struct{})
 	reached := make(chan struct{})
 	s.set(func() { s.half = func() { close(reached); <-goOn } })
-	w.files = map[string]string{"large": noise(512)}
+	w.files = map[string]string{"large": noise(512, "")}
 	w.publish("two")
 	eventually(t, "half of it is fetched", func() (bool, string) {
 		select {

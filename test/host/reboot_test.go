@@ -92,12 +92,17 @@ apps:
 	m.Run(t, "systemctl", "enable", appUnit, agentUnit)
 	m.Run(t, "systemctl", "start", agentUnit)
 	w.files = crowded(20)
-	w.files["server.js"], w.files["hook"], w.files["large"] = gateServer, gateHook, noise(512)
+	w.files["server.js"], w.files["hook"] = gateServer, gateHook
 	return m
 }
 
-// release publishes the next version.
-func (m *machine) release(version string) { m.world.t.Helper(); m.publish(version); m.seq++ }
+// release publishes the next version, in which there is a lot that no other has.
+func (m *machine) release(version string) {
+	m.world.t.Helper()
+	m.files["large"] = noise(512, version)
+	m.publish(version)
+	m.seq++
+}
 
 // answers is what the app says, or why nothing.
 func (m *machine) answers() string {

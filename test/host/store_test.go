@@ -24,10 +24,14 @@ type store struct {
 	mu     sync.Mutex
 	ahead  time.Duration    // of its clock before this machine's
 	undone bool             // its answers carry no Date, so that nobody can tell its clock
+	whole  bool             // it gives no parts of an object
+	begun  func()           // called once, with nothing of an artifact sent but what was asked for first: its index
 	half   func()           // called once, with half of an artifact sent
-	full   func()           // called once, with all but the last byte of it sent
+	full   func()           // called once, with all but the last byte of one sent that is fetched whole
 	sent   map[string]int64 // bytes of each artifact, in all requests for parts of it
+	asked  map[string]int   // requests for it
 	looks  []time.Time      // when the pointer was asked for
+	stands chan struct{}    // closed when artifacts are sent again; nil while nothing stops them
 }
 
 // storeSkew is what S3 allows.
@@ -36,7 +40,7 @@ const storeSkew = 15 * time.Minute
 // newStore has the world's agent use a store from now on.
 func newStore(t testing.TB, w *world) *store {
 	t.Helper()
-	s := &store{dir: w.bucket, sent: map[string]int64{}}
+	s := &store{dir: w.bucket, sent: map[string]int64{}, asked: map[string]int{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	s.addr = l.Addr().String()
@@ -125,7 +129,19 @@ func (s *store) get(w http.ResponseWriter, r *http.Request, key, path string) {
 	}
 	w.Header().Set("ETag", etag([32]byte(sum.Sum(nil))))
 	if strings.HasSuffix(key, ".tar.zst") && r.Method == http.MethodGet {
-		w = &watched{ResponseWriter: w, store: s, key: key, size: size}
+		s.mu.Lock()
+		s.asked[key]++
+		again, dropped := s.asked[key] > 1, s.whole && r.Header.Get("Range") != "" // nobody reads the answer to what was not asked
+		if s.whole {
+			r.Header.Del("Range")
+		}
+		s.mu.Unlock()
+		if again {
+			s.call(&s.begun)
+		}
+		if !dropped {
+			w = &watched{ResponseWriter: w, store: s, key: key, size: size}
+		}
 	}
 	http.ServeContent(w, r, "", info.ModTime(), f)
 }
@@ -147,35 +163,52 @@ func (w *watched) Write(p []byte) (n int, err error) {
 			piece = p[:len(p)-1]
 		}
 		var m int
-		m, err = w.ResponseWriter.Write(piece)
+		m, err = w.piece(piece)
 		p, n = p[m:], n+m
-		sent := w.count(m)
-		if sent >= w.size/2 {
-			w.call(&w.store.half)
-		}
-		if sent >= w.size-1 {
-			w.call(&w.store.full)
-		}
 	}
 	return n, err
 }
 
-// count adds what was sent of the artifact.
-func (w *watched) count(n int) int64 {
-	w.store.mu.Lock()
-	defer w.store.mu.Unlock()
-	w.store.sent[w.key] += int64(n)
-	return w.store.sent[w.key]
+// piece sends a piece, and stops there if that is where the store stops.
+func (w *watched) piece(p []byte) (n int, err error) {
+	s := w.store
+	s.mu.Lock()
+	stands := s.stands
+	s.mu.Unlock()
+	if stands != nil {
+		<-stands
+	}
+	n, err = w.ResponseWriter.Write(p)
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+	s.mu.Lock()
+	s.sent[w.key] += int64(n)
+	sent := s.sent[w.key]
+	s.mu.Unlock()
+	if sent >= w.size/2 {
+		s.call(&s.half)
+	}
+	if sent >= w.size-1 {
+		s.call(&s.full)
+	}
+	return n, err
 }
 
-// call flushes what was sent and calls the function, once for the store.
-func (w *watched) call(f *func()) {
-	w.store.mu.Lock()
+// call calls the function, once for the store. Meanwhile no other part of an artifact is sent.
+func (s *store) call(f *func()) {
+	s.mu.Lock()
 	call := *f
 	*f = nil
-	w.store.mu.Unlock()
+	done := make(chan struct{})
 	if call != nil {
-		_ = http.NewResponseController(w.ResponseWriter).Flush()
-		call()
+		s.stands = done
 	}
+	s.mu.Unlock()
+	if call == nil {
+		return
+	}
+	call()
+	s.mu.Lock()
+	s.stands = nil
+	s.mu.Unlock()
+	close(done)
 }
