@@ -40,24 +40,32 @@ func (e *Engine) bringFrames(ctx context.Context, a *attempt, plan Plan, begun t
 	base := e.recyclable(ctx, a, plan)
 	for {
 		err := e.bringOnto(ctx, a, plan, base, begun, pulled)
-		again := base.Name != "" && ctx.Err() == nil && (errors.Is(err, ErrBase) || roomless(err))
-		if !again {
+		if err == nil || !fallsBack(ctx, base, err) {
 			return err
 		}
-		// Its space is free now.
-		e.step(a, deployment.Fetch, deployment.Progress, fmt.Sprintf("recycling %s did not work, unpacking into an empty directory: %v", base.Name, err))
-		base = tree{}
+		base, begun = tree{}, time.Now() // its space is free now
+		e.step(a, deployment.Fetch, deployment.Started, sizeText(a.Pointer.Artifact.Size))
 	}
+}
+
+// fallsBack reports whether an empty directory may do where bringing base forward has failed.
+func fallsBack(ctx context.Context, base tree, err error) bool {
+	return base.Name != "" && ctx.Err() == nil && (errors.Is(err, ErrBase) || roomless(err))
 }
 
 // bringOnto makes the release's directory out of base, of nothing if that has no name.
 func (e *Engine) bringOnto(ctx context.Context, a *attempt, plan Plan, base tree, begun time.Time, pulled int64) (err error) {
 	step := deployment.Fetch
 	defer func() {
-		if err != nil {
-			e.step(a, step, deployment.StepFail, err.Error())
-			err = fmt.Errorf("%s: %w", step, err)
+		if err == nil {
+			return
 		}
+		why := err.Error()
+		if fallsBack(ctx, base, err) { // the deployment goes on: this is where it is told, and must not be lost among the progress
+			why = fmt.Sprintf("recycling %s did not work, unpacking into an empty directory: %s", base.Name, why)
+		}
+		e.step(a, step, deployment.StepFail, why)
+		err = fmt.Errorf("%s: %w", step, err)
 	}()
 	name, err := e.place(ctx, a)
 	if err != nil {
