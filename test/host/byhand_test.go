@@ -53,7 +53,7 @@ func TestByHand(t *testing.T) {
 	} {
 		t.Run(h.name, func(t *testing.T) {
 			w := newWorld(t)
-			w.files = crowded(14)
+			w.files = crowded("lib", 14)
 			for _, version := range []string{"one", "two"} {
 				w.publish(version)
 				w.ends(deployment.ExitOK, "web: deployed "+version)

@@ -125,11 +125,11 @@ func noisy(n int) map[string]string {
 	return files
 }
 
-// crowded are so many small files.
-func crowded(n int) map[string]string {
+// crowded are so many small files below a directory.
+func crowded(dir string, n int) map[string]string {
 	files := map[string]string{}
 	for i := range n {
-		files[fmt.Sprintf("lib/%d/%d", i%7, i)] = fmt.Sprint(i)
+		files[fmt.Sprintf("%s/%d/%d", dir, i%7, i)] = fmt.Sprint(i)
 	}
 	return files
 }
@@ -167,7 +167,7 @@ func TestNoSpaceBefore(t *testing.T) {
 	t.Run("inodes", func(t *testing.T) {
 		w, d := onDisk(t, 160, 3000)
 		must(t, d.crowd(1100))
-		w.files = crowded(200)
+		w.files = crowded("lib", 200)
 		w.publish("two")
 		w.ends(deployment.ExitError, "not enough inodes in "+w.app+": ", "1100 free, 12")
 		w.stays("one")
@@ -193,7 +193,7 @@ func TestNoSpaceDuring(t *testing.T) {
 		{"a large file", map[string]string{"large": noise(16<<10, "")}, func(s *store, d *disk) { // its room is taken at once
 			s.begun = func() { must(d.t, d.writer(12<<10)) }
 		}, []string{"fetch: unpack ", "fallocate: " + full, " MiB and "}},
-		{"inodes", crowded(700), func(s *store, d *disk) {
+		{"inodes", crowded("lib", 700), func(s *store, d *disk) {
 			s.begun = func() { must(d.t, d.crowd(100)) }
 		}, []string{"fetch: unpack ", full, " and 0 inodes free in "}},
 		{"fetching the whole object", map[string]string{"large": noise(16<<10, "")}, func(s *store, d *disk) {
@@ -202,7 +202,7 @@ func TestNoSpaceDuring(t *testing.T) {
 		{"unpacking the whole object", map[string]string{"large": noise(16<<10, ""), "more": noise(8<<10, "more")}, func(s *store, d *disk) {
 			s.whole, s.full = true, func() { must(d.t, d.writer(12<<10)) }
 		}, []string{"unpack: ", full, " (0 MiB and "}},
-		{"inodes for the whole object", crowded(700), func(s *store, d *disk) {
+		{"inodes for the whole object", crowded("lib", 700), func(s *store, d *disk) {
 			s.whole, s.full = true, func() { must(d.t, d.crowd(100)) }
 		}, []string{"unpack: ", full, " and 0 inodes free in "}},
 	} {
@@ -226,18 +226,24 @@ func TestNoSpaceDuring(t *testing.T) {
 // TestNoSpaceForTheState has the disk of the agent's state full, before and during a deployment, while the app's is not; what
 // is live is what was.
 func TestNoSpaceForTheState(t *testing.T) {
-	for _, when := range []string{"before", "reading the index", "fetching", "fetching the whole object"} {
+	for _, when := range []string{"before", "reading the index", "fetching", "recycling", "fetching the whole object"} {
 		t.Run(when, func(t *testing.T) {
 			w := newWorld(t)
 			d := newDisk(t, filepath.Join(w.dir, "var"), 8, 0)
 			w.state = filepath.Join(d.mount, "state")
-			w.publish("one")
-			w.ends(deployment.ExitOK)
+			old := []string{"one"}
+			if when == "recycling" {
+				old = []string{"one", "two", "three"}
+			}
+			for _, version := range old {
+				w.publish(version)
+				w.ends(deployment.ExitOK)
+			}
 			s := newStore(t, w)
 			if when != "reading the index" { // which is more than half of a small release
 				w.files = noisy(16)
 			}
-			w.publish("two")
+			w.publish("next")
 			fill := func() { must(t, d.writer(0)) }
 			switch when {
 			case "before":
@@ -251,12 +257,13 @@ func TestNoSpaceForTheState(t *testing.T) {
 			if code != deployment.ExitError && code != deployment.ExitUsage || !strings.Contains(out, "no space left on device") || !strings.Contains(out, w.state) {
 				t.Errorf("got exit code %d, want 1 or 2 and the state's place:\n%s", code, out)
 			}
-			if got := w.live(); got != "one" { // what was fetched may stay, to go on with: the app's disk has room
-				t.Errorf("got %q live, want one", got)
+			want := old[len(old)-1]
+			if got := w.live(); got != want { // what was fetched may stay, to go on with: the app's disk has room
+				t.Errorf("got %q live, want %s", got, want)
 			}
 			d.free()
-			w.ends(deployment.ExitOK, "web: deployed two")
-			w.stays("two")
+			w.ends(deployment.ExitOK, "web: deployed next")
+			w.stays("next")
 		})
 	}
 }

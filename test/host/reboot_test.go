@@ -91,7 +91,7 @@ apps:
 	m.Run(t, "towline", "app", "add", "web")
 	m.Run(t, "systemctl", "enable", appUnit, agentUnit)
 	m.Run(t, "systemctl", "start", agentUnit)
-	w.files = crowded(20)
+	w.files = crowded("lib", 20)
 	w.files["server.js"], w.files["hook"] = gateServer, gateHook
 	return m
 }
