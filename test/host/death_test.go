@@ -37,17 +37,21 @@ var steps = []struct {
 }
 
 // TestDeathAtEveryStep has the power go, the machine be rebooted, the agent be killed, and the agent be restarted, with a
-// deployment at each of its steps, the roll back among them. After a boot the unit starts from where current leads, which is
-// whole; the agent takes the deployment up before its first look at the bucket; and it ends, once, as it would have ended.
+// deployment at each of its steps, the roll back among them. The fetch is in the middle of changing what was a release
+// directory. After a boot the unit starts from where current leads, which is whole; the agent takes the deployment up before
+// its first look at the bucket; and it ends, once, as it would have ended.
 func TestDeathAtEveryStep(t *testing.T) {
 	for name, faults := range map[string][]string{"machine": {"power", "reboot"}, "agent": {"kill", "restart"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t)
-			m.release("v0")
-			m.ended(t, deployment.Deployed, "v0")
-			live, n := "v0", 0
+			live, n := "", 0
 			for _, fault := range faults {
+				for i := range 3 { // so many that nothing has disturbed that the next is made of the oldest
+					live = fault + strconv.Itoa(i)
+					m.release(live)
+					m.ended(t, deployment.Deployed, live)
+				}
 				for _, step := range steps {
 					n++
 					d := &death{
@@ -86,6 +90,7 @@ func (d *death) begin(step string) {
 	default:
 		d.WriteFile(d.t, "/srv/gate/"+d.gate, nil, 0o644)
 	}
+	releases := d.releases()
 	d.release(d.version)
 	switch step {
 	case "fetch":
@@ -97,6 +102,9 @@ func (d *death) begin(step string) {
 				return false, d.Journal(d.t, agentUnit)
 			}
 		})
+		if names := d.releases(); len(names) != len(releases) || !strings.HasPrefix(names[0], ".stage-") {
+			d.t.Fatalf("got %q, want one of %q be the stage", names, releases)
+		}
 	case "before", "after":
 		unit := map[string]string{"before": "before-activate", "after": "after-healthy"}[step]
 		d.logs("towline-app-web@"+unit+".service", "at "+step+" of "+d.version)
@@ -111,6 +119,12 @@ func (d *death) begin(step string) {
 	if got := len(d.outcomes(d.t)); got != 0 {
 		d.t.Fatalf("got %d records of it already", got)
 	}
+}
+
+// releases are the names in the directory of that name.
+func (d *death) releases() []string {
+	d.t.Helper()
+	return strings.Fields(d.Run(d.t, "ls", "-A", "/srv/web/releases"))
 }
 
 // logs waits until the unit's log has the text once more than it had when the deployment began.
