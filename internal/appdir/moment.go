@@ -61,7 +61,7 @@ func (m moment) jumped(o moment) bool {
 // the recycled directory sound, or while the agent worked on it, which window says. It is false wherever that cannot be told: the
 // machine was started anew since, or its clock was set.
 //
-// What is changed in the tick of the clock in which the work began or ended is not told from the work.
+// What is changed in the tick of the clock in which the work began or ended, or in the one after that, is not told from the work.
 func (d *Dir) Untouched(name, window, clean string) (print string, untouched bool, err error) {
 	if !releaseName.MatchString(name) {
 		return "", false, fmt.Errorf("look at release %q: not the name of one", name)
