@@ -26,6 +26,7 @@ func TestHundredApps(t *testing.T) {
 		within = 30 * time.Second // for all of them, at a poll of two seconds
 		memory = 64 << 10         // KiB, at most, ever
 		files  = 400              // descriptors
+		pings  = 200              // at least, over as long as that takes on a busy machine
 	)
 	w := newWorld(t)
 	listen := parts.FreeAddr(t)
@@ -95,6 +96,9 @@ func TestHundredApps(t *testing.T) {
 	published := time.Since(began)
 	eventually(t, "all have v2", func() (bool, string) { n, missing := arrived("v2"); return n == apps, missing })
 	took := time.Since(began)
+	eventually(t, "it was a storm", func() (bool, string) {
+		return sent.Load() >= pings && taken.Load() > 0, fmt.Sprint(sent.Load(), " pings")
+	})
 	close(stop)
 	storm.Wait()
 	if took > published+within {
@@ -103,9 +107,6 @@ func TestHundredApps(t *testing.T) {
 	peak, open := d.peak(), d.open()
 	if peak > memory || open > files {
 		t.Errorf("got a peak of %d KiB and %d descriptors, want at most %d and %d", peak, open, memory, files)
-	}
-	if sent.Load() < 200 || taken.Load() == 0 {
-		t.Errorf("got %d pings, %d of them taken: that is no storm", sent.Load(), taken.Load())
 	}
 	t.Logf("%d apps: published in %v, all live after %v, %d pings (%d taken), peak %d KiB, %d descriptors", apps, published, took, sent.Load(), taken.Load(), peak, open)
 	for line := range strings.Lines(w.towline("status")) {
