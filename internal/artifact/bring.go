@@ -140,6 +140,7 @@ type bring struct {
 
 	jobs    chan job
 	pending sync.WaitGroup // jobs
+	settler settler
 }
 
 // slot is a frame on its way.

@@ -52,6 +52,7 @@ func (b *bring) start(open Opener) (stop func(), err error) {
 	for range makers {
 		wg.Go(b.makeFrames)
 	}
+	b.settler.start(b.stage.site, b.cancel)
 	var writing sync.WaitGroup
 	for range writers {
 		writing.Go(b.writeFiles)
@@ -59,6 +60,7 @@ func (b *bring) start(open Opener) (stop func(), err error) {
 	return func() {
 		close(b.jobs)
 		writing.Wait()
+		b.settler.stop()
 		wg.Wait()
 		asleep()
 		b.decoder.Close()
@@ -348,6 +350,7 @@ func (b *bring) writeFiles() {
 				if err := w.write(i); err != nil {
 					b.cancel(err)
 				}
+				b.settler.wrote(int64(len(i.content)))
 			}
 			if i.done != nil {
 				if b.ctx.Err() != nil {
