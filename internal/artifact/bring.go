@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -119,6 +120,7 @@ type bring struct {
 	o      BringOptions
 	frames []Frame
 
+	shelves []*shelf
 	brought []held    // what each frame brought, to become the inventory
 	nodes   [][]*node // of frames that were parsed
 	slots   []*slot   // frames to make
@@ -181,6 +183,11 @@ func (b *bring) run(root *os.Root, open Opener) (Tree, error) {
 	s := b.stage
 	s.write, s.leave, s.flush, s.keep = b.write, b.leave, b.flush, true
 	again := b.plan(root)
+	defer func() {
+		for _, r := range b.shelves {
+			r.site.close()
+		}
+	}()
 	stop, err := b.start(open)
 	if err == nil {
 		err = b.reuse(again)
@@ -211,15 +218,16 @@ func (b *bring) run(root *os.Root, open Opener) (Tree, error) {
 // plan says of every frame whether Base has it (then which of Base's it is, else -1), or makes a slot for it.
 func (b *bring) plan(root *os.Root) (again []int) {
 	var base []held
-	var releases []Installed
 	if b.o.Base != nil {
 		base = b.o.Base.Inventory.frames
-		releases = append(releases, Installed{root, b.o.Base.Inventory})
+		b.shelve(Installed{root, b.o.Base.Inventory})
 	}
-	releases = append(releases, b.o.Others...)
-	positions := make([]map[[32]byte]int, len(releases))
-	for k, r := range releases {
-		positions[k] = r.Inventory.positions()
+	for _, other := range b.o.Others {
+		b.shelve(other)
+	}
+	positions := make([]map[[32]byte]int, len(b.shelves))
+	for k, r := range b.shelves {
+		positions[k] = r.inventory.positions()
 	}
 	again = make([]int, len(b.frames))
 	for i := 0; i < len(b.frames); {
@@ -235,8 +243,8 @@ func (b *bring) plan(root *os.Root) (again []int) {
 			}
 		}
 		t := &slot{i: i, made: make(chan struct{})}
-		for k, r := range releases {
-			if at, ok := positions[k][b.frames[i].Content]; ok && r.Inventory.frames[at].size == b.frames[i].UnpackedSize {
+		for k, r := range b.shelves {
+			if at, ok := positions[k][b.frames[i].Content]; ok && r.inventory.frames[at].size == b.frames[i].UnpackedSize {
 				t.sources = append(t.sources, source{r, at})
 			}
 		}
@@ -248,6 +256,13 @@ func (b *bring) plan(root *os.Root) (again []int) {
 		i++
 	}
 	return again
+}
+
+// shelve makes a release ready to be copied from. One that cannot be opened has nothing to give.
+func (b *bring) shelve(r Installed) {
+	if site, err := newSite(r.Root, time.Time{}); err == nil {
+		b.shelves = append(b.shelves, &shelf{r.Inventory, site})
+	}
 }
 
 // same is how many frames of Base can be reused together: one, or all slices of a file, or none.

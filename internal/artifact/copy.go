@@ -2,31 +2,37 @@ package artifact
 
 import (
 	"crypto/sha256"
-	"io"
+	"errors"
 	"io/fs"
-	"os"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // source is a frame of an installed release.
 type source struct {
-	Installed
+	*shelf
 	at int
+}
+
+// shelf is an installed release that frames are copied from.
+type shelf struct {
+	inventory Inventory
+	site      *site
 }
 
 // rebuild makes the content of a frame from the files of an installed release, into buf, which has the size that it
 // must have, and reports whether it is the content that is wanted. Nothing of the release or its inventory is believed.
 func (s source) rebuild(buf []byte, want [32]byte) bool {
-	h := s.Inventory.frames[s.at]
+	h := s.inventory.frames[s.at]
 	if !h.own() {
 		return false
 	}
-	r := rebuilder{dirs: dirs{root: s.Root}, out: buf[:0:len(buf)]}
-	defer r.dirs.close()
+	r := rebuilder{place: place{site: s.site}, out: buf[:0:len(buf)]}
+	defer r.close()
 	var err error
 	switch {
 	case h.bits&heldSlice != 0:
-		err = r.slice(s.Inventory.frames, s.at)
+		err = r.slice(s.inventory.frames, s.at)
 	default:
 		err = h.each(func(n *node) error { return r.entry(n, 0, n.size) })
 		if h.bits&heldEnd != 0 {
@@ -37,8 +43,8 @@ func (s source) rebuild(buf []byte, want [32]byte) bool {
 }
 
 type rebuilder struct {
-	dirs dirs
-	out  []byte // never longer than it was made for
+	place
+	out []byte // never longer than it was made for
 }
 
 // slice makes the slice of a large file that the frame holds. The entry is in the first.
@@ -93,18 +99,30 @@ func (r *rebuilder) zeros(n int) {
 // read fills b from a file. A pipe that stands in its place must not hold the reader up.
 func (r *rebuilder) read(name string, b []byte, from int64) error {
 	dir, base := split(name)
-	d, err := r.dirs.at(dir)
+	at, err := r.at(dir)
 	if err != nil {
 		return err
 	}
-	f, err := d.OpenFile(base, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	fd, err := openat(at, base, flags|unix.O_NOATIME, 0) // the moment of reading would be one more thing to write to the disk
+	if errors.Is(err, unix.EPERM) {                      // another user's
+		fd, err = openat(at, base, flags, 0)
+	}
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if len(b) == 0 {
-		return nil
+	defer unix.Close(fd)
+	for len(b) > 0 {
+		n, err := unix.Pread(fd, b, from)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return err
+		case n <= 0:
+			return errInventory // it has become shorter
+		default:
+			b, from = b[n:], from+int64(n)
+		}
 	}
-	_, err = io.ReadFull(io.NewSectionReader(f, from, int64(len(b))), b)
-	return err
+	return nil
 }

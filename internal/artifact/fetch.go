@@ -17,7 +17,7 @@ const (
 	fetchSingle = 16 << 20 // bytes that one connection brings as fast as several
 	fetchPiece  = 3 << 19  // size of a range, where several bring one stretch
 	fetchers    = 4        // ranges at a time
-	fetchBytes  = 6 << 20  // read and not yet decompressed
+	fetchBytes  = 4 << 20  // read and not yet decompressed
 )
 
 // fetcher reads frames of the artifact.

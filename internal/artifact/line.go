@@ -10,13 +10,17 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/towline/towline/internal/release"
 )
 
 // contentBytes bounds the content of frames that is made and not yet written.
-const contentBytes = 10 << 20
+const contentBytes = 6 << 20
+
+// copiers is how many frames are copied from other releases at a time: where files have to be read from a disk, each waits for it.
+const copiers = 8
 
 // start starts the goroutines that make frames and write files. stop ends them: after an error at once, else when the
 // last file is written.
@@ -35,12 +39,15 @@ func (b *bring) start(open Opener) (stop func(), err error) {
 	}
 	b.contents = newRing(max(most, min(all, contentBytes)))
 	cores := runtime.GOMAXPROCS(0)
-	makers, writers := min(cores, 4), b.o.Writers
+	makers, decoders, writers := min(cores, 4), min(cores, 4), b.o.Writers
+	if slices.ContainsFunc(b.slots, func(t *slot) bool { return t.sources != nil }) {
+		makers = copiers
+	}
 	if writers <= 0 {
 		writers = min(cores, 2)
 	}
 	makers, writers = min(makers, len(b.slots)), min(writers, len(b.slots))
-	if b.decoder, err = newDecoder(makers); err != nil {
+	if b.decoder, err = newDecoder(decoders); err != nil {
 		return func() {}, diskError{fmt.Errorf("unpack: %w", err)}
 	}
 	asleep := context.AfterFunc(b.ctx, func() {

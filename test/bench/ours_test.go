@@ -29,7 +29,7 @@ type oursTurn struct {
 func (w *world) newOurs(t *turn, f figures) *oursTurn {
 	t.Helper()
 	s3 := parts.S3(t)
-	y := &yard{bucket: s3.Bucket(t, "releases"), gateway: newGateway(t, s3), env: s3.Env(), cage: t.cage, settings: []string{"GOMEMLIMIT=48MiB"}}
+	y := &yard{bucket: s3.Bucket(t, "releases"), gateway: newGateway(t, s3), env: s3.Env(), cage: t.cage, settings: []string{"GOMEMLIMIT=40MiB"}}
 	y.publisher = newPublisher(t, w.bin, y.env)
 	y.plain = true
 	o := &oursTurn{turn: t, w: w, f: f, yard: y, ci: newWire(t, y.gateway.addr, t.shape), net: newWire(t, y.gateway.addr, t.shape)}
