@@ -27,7 +27,10 @@ type frames struct {
 func (f frames) Plan(ctx context.Context, p release.Pointer) (deploy.Plan, error) {
 	ranges, index, err := f.source.Index(ctx, p)
 	if err != nil {
-		if errors.Is(err, errors.ErrUnsupported) && p.Artifact.Index != nil {
+		switch {
+		case errors.Is(err, artifact.ErrNewer):
+			f.app.log.Warn("what the artifact is made of is said in a way that came after this agent: the whole artifact is fetched", "app", f.app.Key, "error", err)
+		case errors.Is(err, errors.ErrUnsupported) && p.Artifact.Index != nil:
 			f.app.log.Warn("the store gives no parts of an object: the whole artifact is fetched", "app", f.app.Key, "error", err)
 		}
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/towline/towline/internal/deployment"
+	"github.com/towline/towline/internal/release"
 )
 
 // noise is text that does not compress, the same for the same seed.
@@ -249,5 +250,36 @@ func TestStoreWithoutRanges(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(f.dir, "srv/web/incoming"))
 	if f.must(err); len(left) > 0 {
 		t.Errorf("%v is left", left)
+	}
+}
+
+// An artifact whose index came after this agent is fetched whole, and the log says why. So is the next one, and nothing is recycled.
+func TestArtifactNewerThanTheAgent(t *testing.T) {
+	f := newFramed(t, "", "")
+	f.repack = func(data []byte, a *release.Artifact) []byte {
+		index := append(slices.Clone(data[a.Index.Offset:]), "and more"...)
+		binary.LittleEndian.PutUint32(index[4:], uint32(len(index)-8))
+		index[12] = 2 // the version
+		a.Index = &release.Index{Offset: a.Index.Offset, Size: int64(len(index)), SHA256: fmt.Sprintf("%x", sha256.Sum256(index))}
+		data = append(data[:a.Index.Offset:a.Index.Offset], index...)
+		a.Size, a.SHA256 = int64(len(data)), fmt.Sprintf("%x", sha256.Sum256(data))
+		return data
+	}
+	for n := 1; n <= 4; n++ {
+		d, errs := f.next()
+		f.whole(n)
+		if fetched(d).Bytes < 3000<<10 || strings.Count(errs, "came after this agent: the whole artifact is fetched") != 1 {
+			t.Errorf("release %d: got %d bytes, and the log:\n%s", n, fetched(d).Bytes, errs)
+		}
+	}
+	// One that this agent knows, and that is not what is signed, stays a refusal.
+	f.repack = func(data []byte, a *release.Artifact) []byte {
+		data[a.Index.Offset+12] = 2
+		a.SHA256 = fmt.Sprintf("%x", sha256.Sum256(data))
+		return data
+	}
+	f.publish("web", hash("5"), "5")
+	if code, out, _ := f.once(f.config); code != deployment.ExitRefused || f.live("web") != "4" {
+		t.Errorf("got exit code %d, %q live, want a refusal: %s", code, f.live("web"), out)
 	}
 }

@@ -43,6 +43,8 @@ type world struct {
 	etag   map[string]string
 	files  map[string]string // programs in every artifact, by path
 	tune   func(*Agent)      // of every agent before it runs; nil: none
+
+	repack func(data []byte, a *release.Artifact) []byte // makes another artifact of every one; nil: none
 }
 
 func newWorld(t *testing.T) *world {
@@ -103,9 +105,12 @@ func (w *world) pack(app, hash, content string) release.Artifact {
 	defer out.Close()
 	art, err := artifact.Pack(w.t.Context(), out, artifact.PackOptions{Dir: src, Format: release.FormatZstd})
 	w.must(err)
-	art.Key = release.ArtifactKey(app, hash, art.SHA256, art.Format)
 	data, err := os.ReadFile(out.Name())
 	w.must(err)
+	if w.repack != nil {
+		data = w.repack(data, &art)
+	}
+	art.Key = release.ArtifactKey(app, hash, art.SHA256, art.Format)
 	w.must(w.bucket.Put(w.t.Context(), art.Key, data, "application/zstd"))
 	return art
 }

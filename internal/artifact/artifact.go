@@ -37,7 +37,8 @@
 //	      40  32  SHA-256 of its content
 //
 // Frames follow each other from offset 0 without gaps, and the index follows the last one and ends the artifact.
-// So a frame's offset is the sum of the sizes before it, and the sum of all is the offset of the index.
+// So a frame's offset is the sum of the sizes before it, and the sum of all is the offset of the index. An index with another
+// name or a higher version in its place says that this agent is too old to read it (ErrNewer); the artifact is the same to Unpack.
 //
 // # Verification
 //

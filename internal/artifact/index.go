@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/towline/towline/internal/release"
@@ -40,6 +41,10 @@ const (
 	indexHead      = 20
 	indexEntry     = 72
 )
+
+// ErrNewer says that an index is of a kind that came after this agent. The artifact can be had whole all the same: whatever the
+// index, what precedes it is a tar+zstd archive.
+var ErrNewer = fmt.Errorf("%w by this agent, which is older", errors.ErrUnsupported)
 
 // appendIndex appends the index frame of the layout in the package comment.
 func appendIndex(b []byte, frames []Frame) []byte {
@@ -77,8 +82,9 @@ func CheckIndex(want release.Artifact) error {
 	return nil
 }
 
-// ReadIndex checks data, the bytes that want.Index names, and decodes them. Every error wraps release.ErrVerify: the
-// digest differs, the layout is another, or the sizes do not add up to what want says.
+// ReadIndex checks data, the bytes that want.Index names, and decodes them. Its errors wrap release.ErrVerify: the digest
+// differs, it is malformed, or the sizes do not add up to what want says. One that is signed, and of a layout that this agent does not
+// know, is ErrNewer, which wraps errors.ErrUnsupported.
 func ReadIndex(data []byte, want release.Artifact) (Index, error) {
 	if err := CheckIndex(want); err != nil {
 		return Index{}, err
@@ -90,8 +96,8 @@ func ReadIndex(data []byte, want release.Artifact) (Index, error) {
 		return Index{}, refuseIndex("its SHA-256 is %x, want %s", sum, want.Index.SHA256)
 	}
 	le := binary.LittleEndian
-	if version := le.Uint32(data[12:]); string(data[8:12]) == indexMagic && version != indexVersion {
-		return Index{}, refuseIndex("it has version %d, this agent reads version %d", version, indexVersion)
+	if name, version := string(data[8:12]), le.Uint32(data[12:]); skippable(data) && (name != indexMagic || version > indexVersion) {
+		return Index{}, fmt.Errorf("frame index: %q of version %d: %w", name, version, ErrNewer)
 	}
 	n := (len(data) - indexHead) / indexEntry
 	x := Index{Frames: make([]Frame, n)}
@@ -119,6 +125,12 @@ func ReadIndex(data []byte, want release.Artifact) (Index, error) {
 		return Index{}, refuseIndex("a tar stream of %d bytes for %d entries with %d bytes", unpacked, want.Entries, want.UnpackedSize)
 	}
 	return x, nil
+}
+
+// skippable reports whether data is one whole zstd skippable frame, which any index will be.
+func skippable(data []byte) bool {
+	le := binary.LittleEndian
+	return le.Uint32(data)&^0xf == skippableMagic&^0xf && uint64(le.Uint32(data[4:])) == uint64(len(data)-8)
 }
 
 // frameBound is the most that a zstd frame of n bytes of content takes: incompressible blocks are stored as they are.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -43,18 +44,19 @@ func TestReadIndexRefuses(t *testing.T) {
 	}
 	set := func(at int, v byte) []byte { b := bytes.Clone(good); b[at] = v; return b }
 	for name, f := range map[string]func() ([]byte, release.Artifact){
-		"cut":           func() ([]byte, release.Artifact) { return good[:len(good)-1], a },
-		"resigned cut":  func() ([]byte, release.Artifact) { return resign(good[:len(good)-1], nil) },
-		"tail":          func() ([]byte, release.Artifact) { return resign(append(bytes.Clone(good), 0), nil) },
-		"one frame off": func() ([]byte, release.Artifact) { return resign(good[:len(good)-indexEntry], nil) },
-		"magic":         func() ([]byte, release.Artifact) { return resign(set(0, 0x50), nil) },
-		"length":        func() ([]byte, release.Artifact) { return resign(set(4, 1), nil) },
-		"name":          func() ([]byte, release.Artifact) { return resign(set(8, 'X'), nil) },
-		"version":       func() ([]byte, release.Artifact) { return resign(set(12, 2), nil) },
-		"count":         func() ([]byte, release.Artifact) { return resign(set(16, 200), nil) },
-		"size zero":     func() ([]byte, release.Artifact) { b := set(20, 0); b[21] = 0; return resign(b, nil) },
-		"sizes":         func() ([]byte, release.Artifact) { return resign(set(20, good[20]+1), nil) },
-		"frame of 4 GB": func() ([]byte, release.Artifact) { return resign(set(27, 0xff), nil) },
+		"cut":                       func() ([]byte, release.Artifact) { return good[:len(good)-1], a },
+		"resigned cut":              func() ([]byte, release.Artifact) { return resign(good[:len(good)-1], nil) },
+		"tail":                      func() ([]byte, release.Artifact) { return resign(append(bytes.Clone(good), 0), nil) },
+		"one frame off":             func() ([]byte, release.Artifact) { return resign(good[:len(good)-indexEntry], nil) },
+		"magic":                     func() ([]byte, release.Artifact) { return resign(set(0, 0x50), nil) },
+		"length":                    func() ([]byte, release.Artifact) { return resign(set(4, 1), nil) },
+		"version":                   func() ([]byte, release.Artifact) { return resign(set(12, 0), nil) },
+		"newer and cut":             func() ([]byte, release.Artifact) { return resign(set(12, 2)[:len(good)-1], nil) },
+		"newer, not what is signed": func() ([]byte, release.Artifact) { return set(12, 2), a },
+		"count":                     func() ([]byte, release.Artifact) { return resign(set(16, 200), nil) },
+		"size zero":                 func() ([]byte, release.Artifact) { b := set(20, 0); b[21] = 0; return resign(b, nil) },
+		"sizes":                     func() ([]byte, release.Artifact) { return resign(set(20, good[20]+1), nil) },
+		"frame of 4 GB":             func() ([]byte, release.Artifact) { return resign(set(27, 0xff), nil) },
 		"beyond want": func() ([]byte, release.Artifact) {
 			return resign(good, func(w *release.Artifact, _ *release.Index) { w.UnpackedSize, w.Entries = -maxTail, 0 })
 		},
@@ -79,6 +81,33 @@ func TestReadIndexRefuses(t *testing.T) {
 	}
 	if _, err := ReadIndex(good, a); err != nil {
 		t.Errorf("the index itself: %v", err)
+	}
+}
+
+// An index of a layout that came later is signed as any other: it is no refusal, and the artifact can be had whole.
+func TestNewerIndex(t *testing.T) {
+	data, a := pack(t, PackOptions{Dir: writeTree(t, smallTree)})
+	good := data[a.Index.Offset:]
+	set := func(at int, v byte) []byte { b := bytes.Clone(good); b[at] = v; return b }
+	longer := append(set(12, 2), "what comes with version 2"...)
+	binary.LittleEndian.PutUint32(longer[4:], uint32(len(longer)-8))
+	for name, index := range map[string][]byte{
+		"the next version": set(12, 2), "a later one": set(15, 1), "of another kind": set(8, 'X'), "with more in it": longer,
+	} {
+		whole := append(bytes.Clone(data[:a.Index.Offset]), index...)
+		want := describe(whole, release.FormatZstd, a.Entries, a.UnpackedSize)
+		sum := sha256.Sum256(index)
+		want.Index = &release.Index{Offset: a.Index.Offset, Size: int64(len(index)), SHA256: hex.EncodeToString(sum[:])}
+		_, err := ReadIndex(index, want)
+		if !errors.Is(err, ErrNewer) || !errors.Is(err, errors.ErrUnsupported) || errors.Is(err, release.ErrVerify) {
+			t.Errorf("%s: err = %v, want ErrNewer, which is no refusal", name, err)
+		}
+		root := stageDir(t)
+		tree, err := Unpack(t.Context(), root, bytes.NewReader(whole), UnpackOptions{Want: want})
+		must(t, err)
+		if got, err := DigestTree(root, nil); err != nil || got != tree.Digest || tree.Entries != a.Entries {
+			t.Errorf("%s: got %s, %d entries, %v, want %s, %d", name, got, tree.Entries, err, tree.Digest, a.Entries)
+		}
 	}
 }
 

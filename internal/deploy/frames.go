@@ -11,7 +11,8 @@ import (
 // Frames brings releases frame by frame: what this server has already comes neither over the network nor, where a directory
 // is recycled, onto the disk again.
 type Frames interface {
-	// Plan finds out what the artifact of p is made of. It is errors.ErrUnsupported where that can only be had whole.
+	// Plan finds out what the artifact of p is made of. It is errors.ErrUnsupported where that can only be had whole, or where this
+	// agent is too old to know.
 	Plan(ctx context.Context, p release.Pointer) (Plan, error)
 }
 

@@ -22,8 +22,8 @@ type Ranges struct {
 	pulled atomic.Int64
 }
 
-// Index reads and verifies the index of the artifact of p. It is errors.ErrUnsupported if there is none, or if the store gives
-// no parts of an object: then the artifact can only be had whole.
+// Index reads and verifies the index of the artifact of p. It is errors.ErrUnsupported if there is none, if it is of a kind that
+// this agent does not know (artifact.ErrNewer), or if the store gives no parts of an object: then the artifact can only be had whole.
 func (s *Source) Index(ctx context.Context, p release.Pointer) (*Ranges, artifact.Index, error) {
 	if p.Artifact.Index == nil || p.Artifact.Format != release.FormatZstd {
 		return nil, artifact.Index{}, fmt.Errorf("artifact of release %s: frames: %w", release.ShortHash(p.Release.Hash), errors.ErrUnsupported)
