@@ -42,6 +42,9 @@ type BringOptions struct {
 	Others []Installed
 	// Writers is how many goroutines write files; 0 is one on one processor, two on more.
 	Writers int
+	// Notes, if it is not nil, gets a note of each frame whose files are written, for Salvage: one Write for each, from several goroutines.
+	// Its errors end nothing.
+	Notes io.Writer
 }
 
 // ErrBase marks errors of Bring that a full unpack into an empty directory may not meet: root is not what the inventory of Base says, or
@@ -168,6 +171,7 @@ type partial struct {
 type job struct {
 	items []item
 	loan  *loan
+	note  []byte // to be given to Notes when they are written
 }
 
 func newBring(ctx context.Context, cancel context.CancelCauseFunc, x Index, s *stage, o BringOptions) *bring {

@@ -194,7 +194,7 @@ func (b *bring) parseAll() error {
 		if err := b.parse(i, t.content.b); err != nil {
 			return err
 		}
-		b.send(t.content)
+		b.send(t.content, b.note(i))
 		t.content, t.packed = nil, nil
 	}
 	if b.file != nil || b.end < 0 {
@@ -209,15 +209,15 @@ func (b *bring) parseAll() error {
 }
 
 // send gives the frame's files to a writer, and the content that they lie in, if it is no longer needed here.
-func (b *bring) send(content *loan) {
+func (b *bring) send(content *loan, note []byte) {
 	b.pending.Add(1)
-	b.jobs <- job{b.items, content}
+	b.jobs <- job{b.items, content, note}
 	b.items = nil
 }
 
 // flush waits until all files are written that were handed on.
 func (b *bring) flush() error {
-	b.send(nil)
+	b.send(nil, nil)
 	b.pending.Wait()
 	return context.Cause(b.ctx)
 }
@@ -367,6 +367,9 @@ func (b *bring) writeFiles() {
 			}
 		}
 		b.contents.put(j.loan)
+		if j.note != nil && b.ctx.Err() == nil {
+			_, _ = b.o.Notes.Write(j.note)
+		}
 		b.pending.Done()
 	}
 }
