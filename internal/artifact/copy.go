@@ -23,12 +23,17 @@ type shelf struct {
 // rebuild makes the content of a frame from the files of an installed release, into buf, which has the size that it
 // must have, and reports whether it is the content that is wanted. Nothing of the release or its inventory is believed.
 func (s source) rebuild(buf []byte, want [32]byte) bool {
+	r := rebuilder{place: place{site: s.site}}
+	defer r.close()
+	return r.rebuild(s, buf, want)
+}
+
+func (r *rebuilder) rebuild(s source, buf []byte, want [32]byte) bool {
 	h := s.inventory.frames[s.at]
 	if !h.own() {
 		return false
 	}
-	r := rebuilder{place: place{site: s.site}, out: buf[:0:len(buf)]}
-	defer r.close()
+	r.out = buf[:0:len(buf)]
 	var err error
 	switch {
 	case h.bits&heldSlice != 0:
@@ -45,6 +50,10 @@ func (s source) rebuild(buf []byte, want [32]byte) bool {
 type rebuilder struct {
 	place
 	out []byte // never longer than it was made for
+
+	instead  string                                // a file to read in the place of the entry's
+	salvages bool                                  // the files are to stay: they have no byte more, and are read from the disk, not from memory
+	met      func(n *node, from int64, out []byte) // told of every entry, and which bytes of its file are in out; nil: nobody
 }
 
 // slice makes the slice of a large file that the frame holds. The entry is in the first.
@@ -73,20 +82,33 @@ func (r *rebuilder) entry(n *node, from, to int64) error {
 		r.out = append(r.out, head...)
 	}
 	if !n.mode.IsRegular() {
+		r.tell(n, 0, nil)
 		return nil
 	}
 	size := to - from
 	if n.left || size < 0 || to > n.size || size > int64(cap(r.out)-len(r.out)) {
 		return errInventory
 	}
-	if err := r.read(n.name, r.out[len(r.out):][:size], from); err != nil {
+	name := n.name
+	if r.instead != "" {
+		name = r.instead
+	}
+	content := r.out[len(r.out):][:size]
+	if err := r.read(name, content, from, to == n.size); err != nil {
 		return err
 	}
+	r.tell(n, from, content)
 	r.out = r.out[:len(r.out)+int(size)]
 	if to == n.size {
 		r.zeros(int(padded(n.size) - n.size))
 	}
 	return nil
+}
+
+func (r *rebuilder) tell(n *node, from int64, content []byte) {
+	if r.met != nil {
+		r.met(n, from, content)
+	}
 }
 
 func (r *rebuilder) zeros(n int) {
@@ -96,8 +118,8 @@ func (r *rebuilder) zeros(n int) {
 	}
 }
 
-// read fills b from a file. A pipe that stands in its place must not hold the reader up.
-func (r *rebuilder) read(name string, b []byte, from int64) error {
+// read fills b from a file, to its end if that is said. A pipe that stands in its place must not hold the reader up.
+func (r *rebuilder) read(name string, b []byte, from int64, end bool) error {
 	dir, base := split(name)
 	at, err := r.at(dir)
 	if err != nil {
@@ -112,6 +134,15 @@ func (r *rebuilder) read(name string, b []byte, from int64) error {
 		return err
 	}
 	defer unix.Close(fd)
+	if end && r.salvages {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Size != from+int64(len(b)) {
+			return errInventory
+		}
+	}
+	if len(b) > 0 && r.salvages { // what is not on the disk yet stays in memory
+		_ = unix.Fadvise(fd, from&^0xffff, 0, unix.FADV_DONTNEED)
+	}
 	for len(b) > 0 {
 		n, err := unix.Pread(fd, b, from)
 		switch {
