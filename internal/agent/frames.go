@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
 	"github.com/towline/towline/internal/agent/source"
 	"github.com/towline/towline/internal/appdir"
 	"github.com/towline/towline/internal/artifact"
+	"github.com/towline/towline/internal/bucket"
 	"github.com/towline/towline/internal/deploy"
 	"github.com/towline/towline/internal/journal"
 	"github.com/towline/towline/internal/release"
@@ -45,6 +47,7 @@ type plan struct {
 	ranges  *source.Ranges
 	index   artifact.Index
 	known   map[string]*artifact.Inventory // by digest; nil for one that cannot be read
+	parts   *artifact.Inventory            // of the stage that was taken up, beside what is known of it as deploy.Begun
 	tree    artifact.Tree                  // that was brought
 }
 
@@ -92,18 +95,61 @@ func (p *plan) Lacks(base string, others []string) (fetch, write int64) {
 				have = append(have, *v)
 			}
 		}
+		if base == deploy.Begun && p.parts != nil {
+			have = append(have, *p.parts)
+		}
 	}
 	_, fetch = artifact.Missing(p.index, have...)
 	return fetch, write
 }
 
+// maxNotes bounds what is read of the notes about a stage, in bytes.
+const maxNotes = 64 << 20
+
+// TakeUp implements deploy.Plan.
+func (p *plan) TakeUp(ctx context.Context, stage *os.Root, notes *os.File, base string) (int64, error) {
+	o := artifact.SalvageOptions{Skip: p.app.Shared, Mtime: p.mtime(), Before: p.inventory(base)}
+	if notes != nil {
+		var err error
+		if o.Notes, err = io.ReadAll(io.LimitReader(notes, maxNotes)); err != nil {
+			return 0, fmt.Errorf("read notes of stage: %w", err)
+		}
+	}
+	found, err := artifact.Salvage(ctx, stage, p.index, o)
+	if err != nil {
+		return 0, err
+	}
+	p.known[deploy.Begun], p.parts = &found.Base, &found.Parts
+	if notes != nil {
+		if err = notes.Truncate(0); err == nil {
+			_, err = notes.Write(found.Notes)
+		}
+		if err != nil {
+			p.app.log.Warn("what is fetched now is fetched again if it breaks off", "app", p.app.Key, "error", err)
+		}
+	}
+	return found.Bytes, nil
+}
+
+// mtime is the date of the files of the release.
+func (p *plan) mtime() time.Time {
+	date, err := time.Parse(time.RFC3339, p.pointer.Release.Date)
+	if err != nil {
+		return time.Time{}
+	}
+	return date
+}
+
 // Bring implements deploy.Plan.
 func (p *plan) Bring(ctx context.Context, stage *os.Root, b deploy.Bringing) (deploy.Brought, error) {
 	o := artifact.BringOptions{UnpackOptions: artifact.UnpackOptions{
-		Want: p.pointer.Artifact, Skip: p.app.Shared, Warn: b.Warn, Progress: b.Progress,
+		Want: p.pointer.Artifact, Skip: p.app.Shared, Warn: b.Warn, Progress: b.Progress, Mtime: p.mtime(),
 	}}
-	if date, err := time.Parse(time.RFC3339, p.pointer.Release.Date); err == nil {
-		o.Mtime = date
+	if b.Notes != nil {
+		o.Notes = b.Notes
+	}
+	if b.Base == deploy.Begun && p.parts != nil {
+		o.Others = append(o.Others, artifact.Installed{Root: stage, Inventory: *p.parts})
 	}
 	if b.Base != "" {
 		v := p.inventory(b.Base)
@@ -126,21 +172,28 @@ func (p *plan) Bring(ctx context.Context, stage *os.Root, b deploy.Bringing) (de
 	}
 	tree, err := artifact.Bring(ctx, stage, p.index, p.ranges.Open, o)
 	if err != nil {
-		if errors.Is(err, artifact.ErrBase) {
-			err = baseError{err}
+		switch {
+		case errors.Is(err, artifact.ErrBase):
+			err = markedError{err, deploy.ErrBase}
+		case errors.Is(err, release.ErrVerify):
+		case errors.Is(err, bucket.ErrUnreachable), errors.Is(err, io.ErrUnexpectedEOF):
+			err = markedError{err, deploy.ErrBrokenOff}
 		}
 		return deploy.Brought{}, err
 	}
-	p.tree = tree
+	p.tree, p.parts = tree, nil
 	clear(p.known) // they take memory, and are not needed any more
 	return deploy.Brought{Digest: tree.Digest, Files: tree.Files, Written: tree.Written}, nil
 }
 
-// baseError is a deploy.ErrBase.
-type baseError struct{ error }
+// markedError is an error of the engine's as well, without its words.
+type markedError struct {
+	error
+	as error
+}
 
-func (e baseError) Is(target error) bool { return target == deploy.ErrBase }
-func (e baseError) Unwrap() error        { return e.error }
+func (e markedError) Is(target error) bool { return target == e.as }
+func (e markedError) Unwrap() error        { return e.error }
 
 // Keep implements deploy.Plan.
 func (p *plan) Keep() error {

@@ -3,6 +3,8 @@
 //	<dir>/releases/<seq>-<hash12>/   complete releases; nothing in them changes after they got their name
 //	<dir>/releases/.stage-…          a release being made, of nothing or of one that is not wanted any more; never trusted,
 //	                                 always discarded or finished
+//	<dir>/releases/.stage-begun      one that may be taken up again where it broke off; there is one at most
+//	<dir>/releases/.stage-begun.notes  what its maker says is in it
 //	<dir>/current -> releases/…      what is live: replaced in one rename, so it names the old release or the new one
 //	<dir>/next -> releases/…         where a hook or probe of the app runs, only while it does
 //	<dir>/shared/                    what outlives releases; linked into each
@@ -189,9 +191,9 @@ func (d *Dir) Remove(name string) error {
 	return nil
 }
 
-// Sweep discards every stage, next, and every release that keep does not want, except the live one. It is for start-up,
-// when nothing is under way.
-func (d *Dir) Sweep(keep func(name string) bool) error {
+// Sweep discards every stage, next, and every release that keep does not want, except the live one, and except the stage that
+// was begun if resume says so. It is for start-up, when nothing is under way.
+func (d *Dir) Sweep(keep func(name string) bool, resume bool) error {
 	if err := d.ClearNext(); err != nil {
 		return fmt.Errorf("sweep releases: %w", err)
 	}
@@ -206,6 +208,7 @@ func (d *Dir) Sweep(keep func(name string) bool) error {
 	for _, e := range entries {
 		name := e.Name()
 		switch {
+		case resume && (name == begun || name == begun+notes):
 		case strings.HasPrefix(name, ".stage-"):
 			err = os.RemoveAll(filepath.Join(d.releases(), name))
 		case releaseName.MatchString(name) && name != live && !keep(name):

@@ -153,7 +153,7 @@ func TestSweepLeavesWhatIsKeptAndLive(t *testing.T) {
 	} else {
 		_ = root.Close()
 	}
-	if err := d.Sweep(func(name string) bool { return name == "p3-cccccccccccc" }); err != nil {
+	if err := d.Sweep(func(name string) bool { return name == "p3-cccccccccccc" }, false); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(d.releases())
@@ -204,7 +204,7 @@ func TestNextLeadsToAnyRelease(t *testing.T) {
 	if err := d.Next("2-bbbbbbbbbbbb"); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Sweep(func(string) bool { return true }); err != nil {
+	if err := d.Sweep(func(string) bool { return true }, false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(link); !errors.Is(err, fs.ErrNotExist) {

@@ -1,7 +1,6 @@
 package appdir
 
 import (
-	"crypto/rand"
 	"fmt"
 	"io/fs"
 	"os"
@@ -15,12 +14,13 @@ type making struct {
 	// then, and only to descriptors that were open when they happened.
 	syncer   *os.File
 	recycled bool   // it was a release, and most of it is as it was
+	resumed  bool   // an earlier attempt has left it
 	begun    string // when it stopped being one; empty where the filesystem has a clock of its own
 }
 
 // Recycle takes the directory of a release that is not live for a stage: away from its name, since it is whole no more as soon
 // as something in it changes, and closed to everybody else. The caller has forgotten the release, durably, and ends as after
-// Stage. fs.ErrNotExist when the release is not there.
+// Begin. fs.ErrNotExist when the release is not there.
 //
 // The renaming is not synced: until it is on the disk, what is found under the old name after a power cut is a directory that
 // nobody names any more, as a stage is.
@@ -34,11 +34,14 @@ func (d *Dir) Recycle(name string) (stage string, root *os.Root, err error) {
 	if !d.Has(name) { // a link in its place is not it, wherever it leads
 		return "", nil, fmt.Errorf("recycle release %s: %w", name, fs.ErrNotExist)
 	}
+	if err := d.Discard(begun); err != nil {
+		return "", nil, fmt.Errorf("recycle release %s: %w", name, err)
+	}
 	syncer, err := os.Open(d.releases())
 	if err != nil {
 		return "", nil, fmt.Errorf("recycle release %s: %w", name, err)
 	}
-	stage = ".stage-" + rand.Text()
+	stage = begun
 	path := d.ReleasePath(stage)
 	if err := unix.Renameat2(unix.AT_FDCWD, d.ReleasePath(name), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE); err != nil {
 		_ = syncer.Close()

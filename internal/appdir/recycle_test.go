@@ -85,7 +85,7 @@ func TestRecycle(t *testing.T) {
 	}
 	must(t, root.Close())
 	d.made(t, "4-dddddddddddd")
-	must(t, d.Sweep(func(name string) bool { return name == "2-bbbbbbbbbbbb" }))
+	must(t, d.Sweep(func(name string) bool { return name == "2-bbbbbbbbbbbb" }, false))
 	if entries, err := os.ReadDir(d.releases()); err != nil || len(entries) != 1 {
 		t.Errorf("got %v, %v, want the live one alone", entries, err)
 	}

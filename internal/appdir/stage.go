@@ -18,7 +18,10 @@ import (
 // Stage makes an empty directory for a release and returns its name and a handle that cannot leave it. The caller ends
 // with Seal or Discard.
 func (d *Dir) Stage() (name string, root *os.Root, err error) {
-	name = ".stage-" + rand.Text()
+	return d.stage(".stage-" + rand.Text())
+}
+
+func (d *Dir) stage(name string) (_ string, root *os.Root, err error) {
 	path := d.ReleasePath(name)
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return "", nil, fmt.Errorf("make stage: %w", err)
@@ -50,7 +53,7 @@ func (d *Dir) Seal(stage, name string, shared []string) (sealed deployment.Seale
 	}
 	path := d.ReleasePath(stage)
 	for _, s := range shared {
-		if err := d.linkShared(path, s, made.recycled); err != nil {
+		if err := d.linkShared(path, s, made.recycled || made.resumed); err != nil {
 			return none, fmt.Errorf("link shared path %s: %w", s, err)
 		}
 	}
@@ -78,19 +81,23 @@ func (d *Dir) Seal(stage, name string, shared []string) (sealed deployment.Seale
 		return none, fmt.Errorf("name release %s: %w", name, err)
 	}
 	d.release(stage)
+	_ = os.Remove(path + notes) // what is left of them is swept at the next start
 	if err := durable.SyncDir(d.releases()); err != nil {
 		return none, err
 	}
 	return sealed, nil
 }
 
-// Discard deletes a stage.
+// Discard deletes a stage, and the notes about it.
 func (d *Dir) Discard(stage string) error {
 	d.release(stage)
 	if !strings.HasPrefix(stage, ".stage-") {
 		return fmt.Errorf("discard %s: not a stage", stage)
 	}
 	if err := os.RemoveAll(d.ReleasePath(stage)); err != nil {
+		return fmt.Errorf("discard stage: %w", err)
+	}
+	if err := os.Remove(d.ReleasePath(stage) + notes); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("discard stage: %w", err)
 	}
 	return nil

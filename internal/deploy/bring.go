@@ -26,43 +26,68 @@ func (e *Engine) bring(ctx context.Context, a *attempt) error {
 			return fmt.Errorf("fetch: %w", err)
 		}
 	}
+	e.dropBegun()
 	return e.bringWhole(ctx, a, begun)
 }
 
-// bringFrames brings the release forward from the directory that is recycled, or, where there is none or that does not work,
-// into an empty one.
+// bringFrames goes on with what an earlier deployment has begun, or brings the release forward from the directory that is recycled, or, where there
+// is neither or that does not work, into an empty one.
 func (e *Engine) bringFrames(ctx context.Context, a *attempt, plan Plan, begun time.Time) (err error) {
 	if err := e.Tree.ClearIncoming(); err != nil { // an agent that fetched it whole may have left a part of it
 		return err
 	}
 	pulled := a.Pulled
 	defer func() { a.Pulled = pulled + plan.Pulled() }()
-	base := e.recyclable(ctx, a, plan)
+	left, err := e.takeLeft(ctx, a, plan)
+	if err != nil {
+		return err
+	}
+	base := tree{Digest: Begun}
+	if left == nil {
+		base = e.recyclable(ctx, a, plan)
+	}
 	for {
-		err := e.bringOnto(ctx, a, plan, base, begun, pulled)
-		if err == nil || !fallsBack(ctx, base, err) {
+		err := e.bringOnto(ctx, a, plan, base, left, begun, pulled)
+		if err == nil || failing(ctx, base, left, err) == "" {
 			return err
 		}
-		base, begun = tree{}, time.Now() // its space is free now
+		if left != nil { // its space is free now
+			left, base = nil, e.recyclable(ctx, a, plan)
+		} else {
+			base = tree{}
+		}
+		begun = time.Now()
 		e.step(a, deployment.Fetch, deployment.Started, sizeText(a.Pointer.Artifact.Size))
 	}
 }
 
-// fallsBack reports whether an empty directory may do where bringing base forward has failed.
-func fallsBack(ctx context.Context, base tree, err error) bool {
-	return base.Name != "" && ctx.Err() == nil && (errors.Is(err, ErrBase) || roomless(err))
+// failing says what did not work, where less than what was tried may do: without the stage that was left, or in an empty directory.
+func failing(ctx context.Context, base tree, left *stage, err error) string {
+	switch {
+	case ctx.Err() != nil || !errors.Is(err, ErrBase) && !roomless(err):
+		return ""
+	case left != nil:
+		return "going on where a deployment broke off did not work, fetching it again"
+	case base.Name != "":
+		return fmt.Sprintf("recycling %s did not work, unpacking into an empty directory", base.Name)
+	}
+	return ""
 }
 
-// bringOnto makes the release's directory out of base, of nothing if that has no name.
-func (e *Engine) bringOnto(ctx context.Context, a *attempt, plan Plan, base tree, begun time.Time, pulled int64) (err error) {
-	step := deployment.Fetch
+// bringOnto makes the release's directory out of the stage that was left, or of base, or of nothing if that has no name.
+func (e *Engine) bringOnto(ctx context.Context, a *attempt, plan Plan, base tree, left *stage, begun time.Time, pulled int64) (err error) {
+	step, made := deployment.Fetch, left
 	defer func() {
 		if err == nil {
 			return
 		}
+		if made != nil {
+			_ = made.close()
+			e.leave(ctx, made, err)
+		}
 		why := err.Error()
-		if fallsBack(ctx, base, err) { // the deployment goes on: this is where it is told, and must not be lost among the progress
-			why = fmt.Sprintf("recycling %s did not work, unpacking into an empty directory: %s", base.Name, why)
+		if what := failing(ctx, base, left, err); what != "" { // the deployment goes on: this must not be lost among the progress
+			why = what + ": " + why
 		}
 		e.step(a, step, deployment.StepFail, why)
 		err = fmt.Errorf("%s: %w", step, err)
@@ -78,40 +103,39 @@ func (e *Engine) bringOnto(ctx context.Context, a *attempt, plan Plan, base tree
 	}
 	fetch, write := plan.Lacks(base.Digest, digests)
 	entries := a.Pointer.Artifact.Entries
-	if base.Name != "" {
+	if base.Digest != "" {
 		entries = min(entries, write/512) // an entry takes at least as much of the archive
 	}
 	if err := e.room(write, entries); err != nil {
+		if left != nil { // without it there is more
+			err = fmt.Errorf("%w: %w", ErrBase, err)
+		}
 		return err
 	}
-	stage, root, err := e.stageOf(a, base)
-	if err != nil {
+	if made, err = e.stageOf(a, base, left); err != nil {
 		return err
 	}
-	brought, err := plan.Bring(ctx, root, Bringing{
-		Base: base.Digest, Others: others, Progress: e.progress(a, deployment.Fetch, fetch),
+	brought, err := plan.Bring(ctx, made.root, Bringing{
+		Base: base.Digest, Notes: made.notes, Others: others, Progress: e.progress(a, deployment.Fetch, fetch),
 		Warn: func(s string) { e.step(a, deployment.Unpack, deployment.Progress, s) },
 	})
-	if cerr := root.Close(); err == nil {
+	if cerr := made.close(); err == nil {
 		err = cerr
 	}
 	var sealed deployment.Sealed
 	if err == nil {
 		a.Pulled = pulled + plan.Pulled()
 		e.emit(a, deployment.Event{
-			Step: step, State: deployment.Done, TookMS: time.Since(begun).Milliseconds(), Bytes: a.Pulled, Message: broughtText(a, plan, brought, base),
+			Step: step, State: deployment.Done, TookMS: time.Since(begun).Milliseconds(), Bytes: a.Pulled, Message: broughtText(a, plan, brought, base, made.had),
 		})
 		step, begun = deployment.Unpack, time.Now()
 		e.step(a, step, deployment.Started, "")
-		sealed, err = e.seal(stage, name)
+		sealed, err = e.seal(made.name, name)
 	}
 	if err != nil {
-		err = e.noSpace(err)
-		if derr := e.Tree.Discard(stage); derr != nil {
-			e.Log.Warn("discard stage", "app", e.Key, "error", derr)
-		}
-		return err
+		return e.noSpace(err)
 	}
+	made = nil
 	e.fresh = plan
 	if err := e.made(a, tree{Name: name, Digest: brought.Digest, Base: base.Looked}, sealed); err != nil {
 		return err
@@ -131,28 +155,33 @@ func (e *Engine) keepFresh() {
 	e.fresh = nil
 }
 
-// stageOf is an empty stage, or the directory of base. That is out of the ledger first, durably: until the stage is sealed nothing
-// that is found on the disk is taken for a release.
-func (e *Engine) stageOf(a *attempt, base tree) (name string, root *os.Root, err error) {
-	err = e.change(func(l *ledger) { a.Phase = deployment.Unpack; l.dropTree(base.Name) })
+// stageOf is the stage that was left, or an empty one, or the directory of base. That is out of the ledger first, durably: until the
+// stage is sealed nothing that is found on the disk is taken for a release.
+func (e *Engine) stageOf(a *attempt, base tree, left *stage) (*stage, error) {
+	now := &begun{SHA256: a.Pointer.Artifact.SHA256}
+	if base.Name != "" {
+		now.Base = base.Digest
+	}
+	err := e.change(func(l *ledger) { l.Begun, a.Phase = now, deployment.Unpack; l.dropTree(base.Name) })
 	if err != nil && base.Name != "" { // nothing has happened to it
 		e.mu.Lock()
 		e.state.Trees = append(e.state.Trees, base)
 		e.mu.Unlock()
 	}
-	if err != nil {
-		return "", nil, err
+	if err != nil || left != nil {
+		return left, err
 	}
 	if base.Name == "" {
-		return e.Tree.Stage()
+		return e.open(e.Tree.Begin)
 	}
-	if name, root, err = e.Tree.Recycle(base.Name); err != nil {
+	s, err := e.open(func() (string, *os.Root, error) { return e.Tree.Recycle(base.Name) })
+	if err != nil {
 		if rerr := e.Tree.Remove(base.Name); rerr != nil { // nobody names it any more
 			e.Log.Warn("remove release", "app", e.Key, "release", base.Name, "error", rerr)
 		}
-		return "", nil, fmt.Errorf("%w: %w", ErrBase, err)
+		return nil, fmt.Errorf("%w: %w", ErrBase, err)
 	}
-	return name, root, nil
+	return s, nil
 }
 
 // seal gives a complete stage its name.
@@ -171,18 +200,21 @@ func (e *Engine) made(a *attempt, t tree, sealed deployment.Sealed) error {
 	t.Print, t.Looked, t.Window = sealed.Print, sealed.Looked, sealed.Window
 	return e.change(func(l *ledger) {
 		l.dropTree(t.Name)
-		l.Trees = append(l.Trees, t)
+		l.Trees, l.Begun = append(l.Trees, t), nil
 		a.To, a.Made = t.Name, true
 	})
 }
 
 // broughtText says what it took: "192 KiB of 36 MiB, 27 of 37,881 files changed, 41-ab12ab12ab12 recycled".
-func broughtText(a *attempt, plan Plan, b Brought, base tree) string {
+func broughtText(a *attempt, plan Plan, b Brought, base tree, had int64) string {
 	text := fmt.Sprintf("%s of %s", smallSize(plan.Pulled()), sizeText(a.Pointer.Artifact.Size))
 	if base.Name == "" {
 		files := "files"
 		if b.Files == 1 {
 			files = "file"
+		}
+		if had > 0 {
+			return text + fmt.Sprintf(", %s were here already, of a deployment that broke off; %s %s", smallSize(had), thousands(b.Files), files)
 		}
 		return text + fmt.Sprintf(", %s %s into an empty directory", thousands(b.Files), files)
 	}

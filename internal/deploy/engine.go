@@ -222,6 +222,7 @@ func (e *Engine) ensure(ctx context.Context) (deployment.Outcome, error) {
 }
 
 func (e *Engine) lookAndAct(ctx context.Context) (deployment.Outcome, error) {
+	e.tidy() // a person may have said meanwhile that nothing is to be tried again
 	v, modified, err := e.look(ctx)
 	now := time.Now()
 	if err != nil {

@@ -59,7 +59,12 @@ func (m *memory) Seal(_, name string, _ []string) (deployment.Sealed, error) {
 func (m *memory) Moment() string                             { return "" }
 func (m *memory) Discard(string) error                       { return nil }
 func (m *memory) Remove(name string) error                   { m.names = append(m.names, name); return nil }
-func (m *memory) Sweep(keep func(string) bool) error         { keep("1-abc"); return nil }
+func (m *memory) Sweep(keep func(string) bool, _ bool) error { keep("1-abc"); return nil }
+func (m *memory) Begin() (string, *os.Root, error)           { return "", nil, errNone }
+func (m *memory) Resume() (string, *os.Root, error)          { return "", nil, errNone }
+func (m *memory) Notes(string) (*os.File, error)             { return nil, errNone }
+func (m *memory) Leave(string)                               {}
+func (m *memory) DiscardBegun() error                        { return nil }
 func (m *memory) Incoming(string) (*os.File, int64, error)   { return nil, 0, errNone }
 func (m *memory) ClearIncoming() error                       { return nil }
 func (m *memory) Space() (int64, int64, error)               { return 1 << 40, 1 << 20, nil }

@@ -276,6 +276,9 @@ func (e *Engine) keepListings() {
 	for _, t := range e.state.Trees {
 		digests = append(digests, t.Digest)
 	}
+	if b := e.state.Begun; b != nil && b.Base != "" {
+		digests = append(digests, b.Base)
+	}
 	if err := e.Integrity.Keep(digests); err != nil {
 		e.Log.Warn("drop listings of releases that are gone", "app", e.Key, "error", err)
 	}

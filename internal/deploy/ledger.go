@@ -35,6 +35,7 @@ type ledger struct {
 	Count    uint64     `json:"count"`              // deployments so far
 	Plain    uint64     `json:"plain,omitempty"`    // directories made for plain pointers so far
 	Attempt  *attempt   `json:"attempt,omitempty"`  // the deployment under way
+	Begun    *begun     `json:"begun,omitempty"`    // a stage that is not finished; nil when there is none
 }
 
 // accepted is a pointer that was followed once.

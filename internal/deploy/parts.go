@@ -40,14 +40,25 @@ type Tree interface {
 	Switch(name string) error
 	Clear() error
 	Stage() (name string, root *os.Root, err error)
-	// Recycle makes a stage of the directory of a release.
+	// Begin makes a stage that Resume finds, in a later process too, until it is sealed or discarded. There is one at most.
+	Begin() (stage string, root *os.Root, err error)
+	// Recycle makes such a stage of the directory of a release.
 	Recycle(name string) (stage string, root *os.Root, err error)
+	// Resume takes up the stage that was left, as it is; fs.ErrNotExist when there is none.
+	Resume() (stage string, root *os.Root, err error)
+	// Notes opens the notes about a stage, which go with it.
+	Notes(stage string) (*os.File, error)
+	// Leave lets go of a stage that is for Resume.
+	Leave(stage string)
+	// DiscardBegun deletes that stage.
+	DiscardBegun() error
 	Seal(stage, name string, shared []string) (deployment.Sealed, error)
 	// Moment is now, as Integrity takes it; empty where it cannot be told.
 	Moment() string
 	Discard(stage string) error
 	Remove(name string) error
-	Sweep(keep func(name string) bool) error
+	// Sweep deletes releases that keep does not want, and stages, the one for Resume excepted if there is to be one.
+	Sweep(keep func(name string) bool, resume bool) error
 	Incoming(name string) (f *os.File, have int64, err error)
 	ClearIncoming() error
 	Space() (bytes, inodes int64, err error)

@@ -27,6 +27,7 @@ type pieces struct {
 	whole   bool            // the store gives no parts
 	base    []string        // what was recycled, "" for nothing
 	others  [][]Directory   // what could be copied from
+	taken   []string        // base of the stages that were taken up
 	trouble func(ctx context.Context, base string) error
 	write   int64
 }
@@ -48,14 +49,26 @@ type piece struct {
 func (p *piece) Fits(digest string) bool               { return p.fits[digest] }
 func (p *piece) Lacks(string, []string) (int64, int64) { return 7, p.write }
 func (p *piece) Pulled() int64                         { return p.pulled }
-func (p *piece) Keep() error                           { p.fits[p.digest] = true; return nil }
+func (p *piece) TakeUp(_ context.Context, stage *os.Root, notes *os.File, base string) (int64, error) {
+	p.taken = append(p.taken, base)
+	if notes == nil {
+		return 0, errors.New("there are no notes")
+	}
+	if _, err := stage.Stat("half"); err != nil {
+		return 0, nil
+	}
+	return 3, stage.Remove("half")
+}
+func (p *piece) Keep() error { p.fits[p.digest] = true; return nil }
 func (p *piece) Bring(ctx context.Context, stage *os.Root, b Bringing) (Brought, error) {
 	p.base, p.others = append(p.base, b.Base), append(p.others, b.Others)
 	p.pulled += 7
 	hash := p.to.Release.Hash
-	if b.Base != "" {
+	switch b.Base {
+	case Begun:
+	default:
 		must(p.t, stage.Remove("hash"))
-	} else {
+	case "":
 		must(p.t, stage.WriteFile("same", []byte("same"), 0o644))
 	}
 	if p.trouble != nil {
@@ -320,13 +333,16 @@ func TestDeathWhileRecycling(t *testing.T) {
 		if _, err := r.engine.Once(ctx); !errors.Is(err, context.Canceled) {
 			t.Fatalf("got %v, want the interruption", err)
 		}
-		if got, want := r.names(), []string{"2-bbbbbbb", "3-ccccccc"}; !slices.Equal(got, want) {
+		if got, want := r.names(), []string{".stage-begun", ".stage-begun.notes", "2-bbbbbbb", "3-ccccccc"}; !slices.Equal(got, want) {
 			t.Errorf("on disk: got %q, want %q", got, want)
 		}
 		p.trouble = nil
 		r.start()
 		r.once(deployment.Deployed)
 		r.live("ddddddd")
+		if got, want := r.names(), []string{"2-bbbbbbb", "3-ccccccc", "4-ddddddd"}; !slices.Equal(got, want) || r.engine.state.Begun != nil {
+			t.Errorf("in the end: got %q, want %q", got, want)
+		}
 	})
 	for die := 1; ; die++ {
 		r, _ := recycling(t, nil, "aaaaaaa", "bbbbbbb", "ccccccc")

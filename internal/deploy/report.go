@@ -185,6 +185,7 @@ func (e *Engine) end(a *attempt, out deployment.Outcome, reason string) (deploym
 	}
 	e.say("")
 	e.tell(ev)
+	e.tidy()
 	return out, nil
 }
 

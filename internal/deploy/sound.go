@@ -53,6 +53,9 @@ func (l *ledger) check() error {
 			return fmt.Errorf("%s: %.40q is not the digest of a tree", t.Name, t.Digest)
 		}
 	}
+	if b := l.Begun; b != nil && b.Base != "" && !treeDigest.MatchString(b.Base) {
+		return fmt.Errorf("%.40q is not the digest of a tree", b.Base)
+	}
 	if l.Live != "" && !treeName.MatchString(l.Live) {
 		return fmt.Errorf("%.40q is not the name of a release directory", l.Live)
 	}

@@ -182,7 +182,12 @@ func (e *Engine) recover() {
 	if e.locked != nil {
 		return
 	}
-	if err := e.Tree.Sweep(func(name string) bool { _, ok := e.state.treeNamed(name); return ok }); err != nil {
+	if !e.state.awaits() {
+		e.mu.Lock()
+		e.state.Begun = nil
+		e.mu.Unlock()
+	}
+	if err := e.Tree.Sweep(func(name string) bool { _, ok := e.state.treeNamed(name); return ok }, e.state.Begun != nil); err != nil {
 		e.Log.Warn("sweep", "app", e.Key, "error", err)
 	}
 	e.keepListings()

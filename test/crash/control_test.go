@@ -43,7 +43,7 @@ var omissions = []omission{
 	{"contents of the stage", "appdir/stage.go", "if err := unix.Syncfs(int(made.syncer.Fd())); err != nil {", "if err := error(nil); err != nil {", ""},
 	{"each of the stage", "appdir/sync.go", "var fsync = (*os.File).Sync", "var fsync = func(*os.File) error { return nil }", "syncfs does it all, and tells; this is for kernels before 5.8"},
 	{"directory of releases after the stage got its name", "appdir/stage.go", "if err := durable.SyncDir(d.releases()); err != nil {", "_ = durable.SyncDir\n\tif err := error(nil); err != nil {", ""},
-	{"the state without what is recycled", "deploy/bring.go", "a.Phase = deployment.Unpack; l.dropTree(base.Name) })", "a.Phase = deployment.Unpack })", ""},
+	{"the state without what is recycled", "deploy/bring.go", "a.Phase = now, deployment.Unpack; l.dropTree(base.Name) })", "a.Phase = now, deployment.Unpack })", ""},
 	{"what is made below shared", "appdir/stage.go", "return f.Sync()", "return nil", "the release is synced next, with all of its filesystem"},
 }
 
