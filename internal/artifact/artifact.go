@@ -40,6 +40,11 @@
 // So a frame's offset is the sum of the sizes before it, and the sum of all is the offset of the index. An index with another
 // name or a higher version in its place says that this agent is too old to read it (ErrNewer); the artifact is the same to Unpack.
 //
+// # Directories that were not finished
+//
+// Bring notes each frame whose files it has written (notes.go). Salvage makes a Base of a directory in which Bring came to no end, out of
+// what those notes lead to and what verifies against an index; so a download goes on where it broke off, for the same artifact or another.
+//
 // # Verification
 //
 // Sizes and digests are checked before the bytes that they cover are decompressed or parsed, down from the signed

@@ -16,6 +16,9 @@
 // a whole release at any moment. An artifact without frames, or in a store that gives no parts of objects, is fetched whole
 // into incoming/, resumable, checked, and unpacked into an empty stage then.
 //
+// A stage that is not finished when the agent dies, is stopped, or finds the store away, is taken up by the next deployment (begun.go):
+// of what is in it, all that is good for that one, and nothing else, stays. The state says that there may be such a stage, never what is in it.
+//
 // What has been decided is written to the journal before it is done, so that an agent that dies at any point finds, when it
 // starts again, what it was at: before activate it begins again, from activate on it activates and checks again. Every
 // deployment ends with one outcome, one terminal event and one record.

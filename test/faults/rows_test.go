@@ -44,10 +44,12 @@ func of(dir, name string, cases ...string) (out []proof.Test) {
 // rows are the table, by fault.
 var rows = map[string]row{
 	"killed at any call": {
-		"what is live is the old release or the new one, whole; the next agent finishes the deployment by itself",
+		"what is live is the old release or the new one, whole; the next agent finishes the deployment by itself, and does not fetch again what was written",
 		slices.Concat(
 			in("test/crash", "TestKilled"),
-			in("internal/deploy", "TestRecovery", "TestRecoveryTable", "TestResumeAfterDeathAtEverySave", "TestTenInterruptionsGiveUp"),
+			in("internal/deploy", "TestRecovery", "TestRecoveryTable", "TestResumeAfterDeathAtEverySave", "TestTenInterruptionsGiveUp", "TestStageThatWasBegun", "TestStageThatNobodyAwaits"),
+			in("internal/artifact", "TestSalvage"),
+			in("internal/agent", "TestDownloadThatIsTakenUp"),
 		),
 	},
 	"power lost at any write": {
