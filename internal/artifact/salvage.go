@@ -58,7 +58,11 @@ func Salvage(ctx context.Context, root *os.Root, x Index, o SalvageOptions) (Sal
 		return Salvaged{}, fmt.Errorf("salvage: %w", err)
 	}
 	out := s.assemble()
-	if len(out.Base.frames) == 0 {
+	files := false // the end of the archive is in every artifact, and some directories are
+	for _, k := range s.keep {
+		files = files || k.mode.IsRegular()
+	}
+	if !files {
 		return Salvaged{}, nil
 	}
 	if err := s.tidy(); err != nil {
