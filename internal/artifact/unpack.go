@@ -2,6 +2,7 @@ package artifact
 
 import (
 	"bufio"
+	"compress/gzip" // net/http has it in the agent in any case; the other library's would come on top
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,7 +13,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/towline/towline/internal/release"
