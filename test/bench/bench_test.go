@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -16,10 +17,13 @@ import (
 )
 
 var (
-	rounds = flag.Int("rounds", 5, "rounds of everything that takes seconds; deployments of the small app take twice as many")
+	rounds = flag.Int("rounds", 0, "rounds of everything that takes seconds, 5 of BenchmarkTable and 2 of BenchmarkPeers unless said; deployments of the small app take twice as many")
 	rest   = flag.Duration("rest", time.Minute, "how long the agent is watched at rest")
 	tree   = flag.String("tree", "", "a directory, as an absolute path, to measure instead of Go's source tree")
 )
+
+// often is how many rounds there are: what was said, or else so many.
+func often(usual int) int { return cmp.Or(*rounds, usual) }
 
 // BenchmarkTable measures everything and prints the table. One part of it is had with -bench Table/pack and so on.
 func BenchmarkTable(b *testing.B) {
@@ -34,7 +38,7 @@ func BenchmarkTable(b *testing.B) {
 		{"upload", func(b *testing.B) { measureUpload(b, t, bin, trees[0]) }},
 		{"latency", func(b *testing.B) { measureLatency(b, t, bin, trees) }},
 		{"start", func(b *testing.B) { measureStart(b, t) }},
-		{"rest", func(b *testing.B) { measureRest(b, t, bin) }},
+		{"rest", func(b *testing.B) { measureRest(b, t, bin, *rest) }},
 	} {
 		b.Run(part.name, func(b *testing.B) {
 			for b.Loop() {
@@ -146,7 +150,7 @@ func newPublisher(b testing.TB, bin string, env []string) *publisher {
 func (p *publisher) publish(b testing.TB, app, dir, bucket string, more ...string) (version, report string, c cost) {
 	b.Helper()
 	p.made++
-	version = fmt.Sprintf("%040x", p.made)
+	version = fmt.Sprintf("%012x%028d", p.made, 0) // directories are named by its beginning
 	args := []string{"publish", "--json", "--app", app, "--path", dir, "--bucket", bucket, "--version", version,
 		"--message", "Measure", "--date", "2026-01-02T03:04:05Z"}
 	if !p.plain {

@@ -31,7 +31,7 @@ func BenchmarkIdle(b *testing.B) {
 		b.Skip("say for how long: -idle 10m")
 	}
 	for b.Loop() {
-		t := &table{load: load()}
+		t, began := &table{load: load()}, time.Now()
 		bin := programs(b)
 		for _, number := range strings.Split(*idleApps, ",") {
 			apps, err := strconv.Atoi(number)
@@ -45,7 +45,19 @@ func BenchmarkIdle(b *testing.B) {
 			}()
 		}
 		measureSize(b, t, bin)
-		t.print(os.Stdout)
+		one := &turn{TB: b}
+		func() {
+			defer one.end()
+			measureRest(one, t, bin, *idleTime/3)
+		}()
+		t.took("Idle", began)
+		t.hold(b, "Idle")
+		var text strings.Builder
+		t.print(&text)
+		fmt.Print(text.String())
+		if *write && !b.Failed() {
+			writeFigures(b, "idle", text.String())
+		}
 	}
 }
 
@@ -108,16 +120,27 @@ func measureIdle(b testing.TB, t *table, bin string, count int) {
 	}
 	used := after.cpu - before.cpu
 	t.add(
-		row{what: fmt.Sprintf("installed agent, idle with %d apps: RSS", count), have: rss, format: mebibytes, goal: only10(count, 20<<20)},
+		row{what: fmt.Sprintf("installed agent, idle with %d apps: RSS", count), have: rss, format: mebibytes, goal: only10(count, 20<<20),
+			promise: promised(count, "RSS")},
 		row{what: "of it anonymous", have: anon, format: mebibytes},
 		row{what: "PSS: pages that others use too count in part", have: pss, format: mebibytes},
-		row{what: "processor, of one core", have: sample{used / took}, format: percent, goal: only10(count, 0.0005)},
+		row{what: "processor, of one core", have: sample{used / took}, format: percent, goal: only10(count, 0.0005),
+			promise: promised(count, "processor, of one core")},
 		row{what: "times that it was woken, a second", have: sample{(after.switches - before.switches) / took}, format: ratio},
 		row{what: "requests, an app and poll's interval, receipts included", have: sample{float64(total) * poll.Seconds() / float64(count) / took}, format: ratio},
 		row{what: "bytes on the wire, both ways, receipts included, an app and hour", have: sample{float64(wire) / float64(count) / took * 3600}, format: bytes},
-		row{what: "processor time of a poll, all else that the agent does included", have: sample{used / polls}, format: seconds, goal: 0.002},
+		row{what: "processor time of a poll, all else that the agent does included", have: sample{used / polls}, format: seconds, goal: 0.002,
+			promise: map[bool]string{true: "a poll with nothing new: processor time"}[count == 10]},
 	)
 	t.note("The idle agent with %d apps asked in %.0f s: %s.", count, took, strings.Join(kinds, ", "))
+}
+
+// promised is the promise about an agent with ten apps.
+func promised(apps int, what string) string {
+	if apps != 10 {
+		return ""
+	}
+	return "agent idle with 10 apps: " + what
 }
 
 // only10 is a goal that was set for ten apps.

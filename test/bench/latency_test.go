@@ -115,7 +115,7 @@ func measureLatency(b testing.TB, t *table, bin string, trees []input) {
 	polling := newAgent(b, y, soil, "polling", time.Second, false, "polled")
 
 	var ping, poll, large arrivals
-	alternate(2**rounds, func() {
+	alternate(2*often(5), func() {
 		ping = append(ping, y.deploy(b, pinged, "small", small.dir))
 	}, func() {
 		// Anywhere in the agent's interval, not always at the same distance from its last look.
@@ -150,7 +150,7 @@ func measureLatency(b testing.TB, t *table, bin string, trees []input) {
 		var unpacked, extracted sample
 		archive, out := filepath.Join(soil, "a.tar.zst"), filepath.Join(soil, "out")
 		run(b, nil, "sh", "-ec", reference, "sh", in.dir, archive)
-		alternate(*rounds, func() {
+		alternate(often(5), func() {
 			one := y.deploy(b, pinged, "large", in.dir)
 			large, unpacked = append(large, one), append(unpacked, one.steps[deployment.Unpack])
 			eventually(b, "old releases are pruned", func() bool {

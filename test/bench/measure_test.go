@@ -32,6 +32,14 @@ func (s sample) over(other sample) sample {
 	return out
 }
 
+// beside is over, or the ratio of the medians where one side ran more rounds than the other.
+func (s sample) beside(other sample) sample {
+	if len(s) != len(other) {
+		return sample{s.median() / other.median()}
+	}
+	return s.over(other)
+}
+
 // show is the median with the least and the greatest value, each written by format. Where these are written alike there is no spread.
 func (s sample) show(format func(float64) string) string {
 	text := format(s.median())
@@ -108,6 +116,8 @@ func TestSample(t *testing.T) {
 		{sample{7, 7}, "7"},
 		{sample{9, 1, 2, 3}.counted(), "2 (1–3)"},
 		{sample{2, 9}.over(sample{1, 3}), "2.5 (2–3)"},
+		{sample{2, 9}.beside(sample{1, 3}), "2.5 (2–3)"},
+		{sample{2, 9, 4}.beside(sample{2}), "2"},
 		{sample{}.counted(), "NaN"},
 	} {
 		if got := test.in.show(number); got != test.want {

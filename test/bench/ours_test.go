@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,14 +17,15 @@ import (
 // only, each tree that may follow. Three directories are kept, so that there is always one that comes next for pruning.
 type oursTurn struct {
 	*turn
-	w    *world
-	f    figures
-	yard *yard
-	a    *agent
-	ci   *wire // publisher to store
-	net  *wire // server to store
-	ping *wire // publisher to server
-	fill int   // releases made of the first tree
+	w     *world
+	f     figures
+	yard  *yard
+	a     *agent
+	ci    *wire    // publisher to store
+	net   *wire    // server to store
+	ping  *wire    // publisher to server
+	fill  int      // releases made of the first tree
+	fills []string // versions of such releases, the last ones
 }
 
 // newOurs starts the store, the wires and the agent of a turn.
@@ -86,11 +89,28 @@ func (o *oursTurn) write(tree string) {
 	}
 }
 
-// refill brings the server back to where it has nothing but the first tree.
+// refill brings the server back to where it has nothing but the first tree, from releases that are in the store.
 func (o *oursTurn) refill(app string) {
-	for range 3 {
-		o.bring("", app, o.filled(), false)
+	for _, version := range o.fills {
+		o.promote(app, version)
+		o.settle(app)
 	}
+	names, err := os.ReadDir(filepath.Join(o.a.dir, "srv", app, "releases"))
+	if err != nil {
+		o.Fatal(err)
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(o.fills, func(version string) bool { return strings.HasSuffix(name.Name(), "-"+version[:12]) }) {
+			o.Fatalf("the server still has %s, want nothing but the first tree: %s", name.Name(), o.fills)
+		}
+	}
+}
+
+// promote has the pointer moved and the server pinged, and waits for the server.
+func (o *oursTurn) promote(app, version string) deployment.Record {
+	y := o.yard
+	run(o, y.publisher.env, y.program, "promote", version, "--json", "--app", app, "--bucket", y.url, "--servers", o.a.url, "--wait-timeout", "3m")
+	return o.a.last(o, app, version)
 }
 
 // bring publishes a tree, then has the pointer moved and the server pinged, and waits for the server. The figures get the key before
@@ -105,8 +125,7 @@ func (o *oursTurn) bring(key, app, tree string, cold bool) {
 	}
 	o.a.forgetPeak(o)
 	o.net.reset()
-	run(o, y.publisher.env, y.program, "promote", version, "--json", "--app", app, "--bucket", y.url, "--servers", o.a.url, "--wait-timeout", "3m")
-	record := o.a.last(o, app, version)
+	record := o.promote(app, version)
 	at, _ := ended(o, record)
 	down := o.net.both()
 	peak, err := status(o.a.pid, "VmHWM")
@@ -127,6 +146,9 @@ func (o *oursTurn) bring(key, app, tree string, cold bool) {
 		o.f[key+" down"], o.f[key+" server"] = down, peak
 		o.f[key+" live"] = at.Sub(y.gateway.since(y.bucket, app)).Seconds()
 		o.f[key+" all"] = c.wall + o.f[key+" live"]
+	}
+	if tree == o.w.fill {
+		o.fills = append(o.fills, version)
 	}
 	o.settle(app)
 }

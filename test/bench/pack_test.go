@@ -61,7 +61,7 @@ func measurePack(b *testing.B, t *table, bin string, trees []input) {
 			*wall, *work, *size = append(*wall, c.wall), append(*work, c.cpu), append(*size, float64(info.Size()))
 		}
 		var unused sample
-		alternate(*rounds, func() {
+		alternate(often(5), func() {
 			_, report, c := p.publish(b, "app", in.dir, "file://"+store, "--dry-run")
 			wall, work, peak = append(wall, c.wall), append(work, c.cpu), append(peak, c.peak)
 			rate, size = append(rate, in.bytes/1e6/c.wall), append(size, artifactSize(b, report))
@@ -90,7 +90,7 @@ func measureUpload(b *testing.B, t *table, bin string, in input) {
 	p := newPublisher(b, bin, s3.Env())
 	var wall, peak, streamed, put, rate sample
 	n := 0
-	alternate(*rounds, func() {
+	alternate(often(5), func() {
 		_, _, c := p.publish(b, "app", in.dir, s3.URL(bucket))
 		wall, peak, rate = append(wall, c.wall), append(peak, c.peak), append(rate, in.bytes/1e6/c.wall)
 	}, func() {
@@ -198,7 +198,7 @@ func want(b *testing.B, s3 *parts.S3Server, method, path string, body []byte) []
 }
 
 // measureSize weighs the programs.
-func measureSize(b *testing.B, t *table, bin string) {
+func measureSize(b testing.TB, t *table, bin string) {
 	for _, p := range []struct {
 		name string
 		goal float64
@@ -207,6 +207,10 @@ func measureSize(b *testing.B, t *table, bin string) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		t.add(row{what: "`" + p.name + "`, static and stripped", have: sample{float64(info.Size())}, format: megabytes, goal: p.goal})
+		var promise string
+		if p.goal > 0 {
+			promise = "size of the agent's program"
+		}
+		t.add(row{promise: promise, what: "`" + p.name + "`, static and stripped", have: sample{float64(info.Size())}, format: megabytes, goal: p.goal})
 	}
 }

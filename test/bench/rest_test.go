@@ -17,7 +17,7 @@ import (
 const atRest = 10
 
 // measureRest watches an agent to which nothing happens: memory, processor time, and what its polls cost.
-func measureRest(b *testing.B, t *table, bin string) {
+func measureRest(b testing.TB, t *table, bin string, rest time.Duration) {
 	y := newYard(b, bin)
 	dir := b.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "index.html"), []byte("hello\n"), 0o644); err != nil {
@@ -47,7 +47,7 @@ func measureRest(b *testing.B, t *table, bin string) {
 	var rss, anon sample
 	y.gateway.reset()
 	used, began := cpu(b, a.pid), time.Now()
-	tick := time.NewTicker(*rest / 10)
+	tick := time.NewTicker(rest / 10)
 	defer tick.Stop()
 	for range 10 {
 		<-tick.C
@@ -81,8 +81,9 @@ func measureRest(b *testing.B, t *table, bin string) {
 		row{what: "of it anonymous", have: anon, format: mebibytes},
 		row{what: "processor, of one core, polling every second", have: sample{used / took.Seconds()}, format: percent},
 		row{what: "the same by arithmetic at the usual 30 s", have: sample{used / took.Seconds() * poll.Seconds() / 30}, format: percent, goal: 0.0005},
-		row{what: "requests for an app and second, its interval give or take a fifth", have: sample{float64(total) / due}, format: ratio, goal: 1.05},
-		row{what: "a poll with nothing new, on the wire, both ways", have: sample{float64(wire) / float64(polls)}, format: bytes, goal: 1000},
+		row{what: "requests for an app and second, its interval give or take a fifth", have: sample{float64(total) / due}, format: ratio, goal: 1.05,
+			promise: "a poll with nothing new: requests, an app and interval"},
+		row{what: "a poll with nothing new, on the wire, both ways", have: sample{float64(wire) / float64(polls)}, format: bytes, goal: 1000, promise: "a poll with nothing new: bytes, both ways"},
 		row{what: "a poll with nothing new, processor time", have: sample{used / float64(polls)}, format: seconds, goal: 0.002},
 	)
 	t.note("The agent at rest asked in %.0f s: %s.", took.Seconds(), strings.Join(kinds, ", "))

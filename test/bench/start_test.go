@@ -38,7 +38,7 @@ func measureStart(b *testing.B, t *table) {
 		}
 		return time.Since(began).Seconds()
 	}
-	alternate(2*(*rounds),
+	alternate(2*often(5),
 		func() { container = append(container, start(image)) },
 		func() { other = append(other, start(smallest)) },
 		func() { first = append(first, firstByte(b, filepath.Join(bin, "towline-action"))) },

@@ -23,6 +23,9 @@ type row struct {
 	other sample // of the peer, by the same rounds
 
 	goal float64 // the most that the median may be: of the ratio where there is a peer, else of the value; 0: no goal
+
+	promise string // the row of the one table of all goals that it is, one of promises; empty: none
+	passes  string // instead of a goal: what it is that went well, without which the run would have failed
 }
 
 // ratios are those of the rounds, nil without a peer.
@@ -30,11 +33,14 @@ func (r row) ratios() sample {
 	if r.other == nil {
 		return nil
 	}
-	return r.have.over(r.other)
+	return r.have.beside(r.other)
 }
 
 // standing is the goal, and whether it is met.
 func (r row) standing() (goal, verdict string) {
+	if r.passes != "" {
+		return r.passes, "met"
+	}
 	if r.goal == 0 {
 		return "", ""
 	}
@@ -46,6 +52,16 @@ func (r row) standing() (goal, verdict string) {
 		return "≤ " + format(r.goal), "met"
 	}
 	return "≤ " + format(r.goal), "**missed**"
+}
+
+// cells are all of a line but what it is about.
+func (r row) cells() []string {
+	goal, verdict := r.standing()
+	other, ratios := "", ""
+	if r.other != nil {
+		other, ratios = r.other.show(r.format), r.ratios().show(ratio)
+	}
+	return []string{r.have.show(r.format) + r.note, r.peer, other, ratios, goal, verdict}
 }
 
 // table is what a run has measured.
@@ -66,12 +82,7 @@ func (t *table) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s\n\n", t.machine())
 	fmt.Fprintf(w, "| what | Towline | peer | the peer | ratio | goal | |\n|---|---|---|---|---|---|---|\n")
 	for _, r := range t.rows {
-		goal, verdict := r.standing()
-		other, ratios := "", ""
-		if r.other != nil {
-			other, ratios = r.other.show(r.format), r.ratios().show(ratio)
-		}
-		fmt.Fprintf(w, "| %s | %s%s | %s | %s | %s | %s | %s |\n", r.what, r.have.show(r.format), r.note, r.peer, other, ratios, goal, verdict)
+		fmt.Fprintf(w, "| %s | %s |\n", r.what, strings.Join(r.cells(), " | "))
 	}
 	fmt.Fprintln(w)
 	for _, note := range t.notes {

@@ -54,8 +54,14 @@ func (r results) add(side string, f figures) {
 	}
 }
 
-// of are the rounds of one figure that count, none where the side does not have it.
-func (r results) of(side, figure string) sample { return r[side][figure].counted() }
+// of are the rounds of one figure that count, none where the side does not have it. The first does where there is no other.
+func (r results) of(side, figure string) sample {
+	all := r[side][figure]
+	if len(all) == 1 {
+		return all
+	}
+	return all.counted()
+}
 
 // line is one row of a matrix: the same figure of all sides.
 type line struct {
@@ -95,8 +101,8 @@ func (r results) matrix(lines []line, columns []column) string {
 			}
 			any = true
 			cells[i] = have.show(l.format)
-			if i > 0 && len(ours) == len(have) && ours.median() > 0 {
-				cells[i] += " = " + times(have.over(ours).median())
+			if i > 0 && len(ours) > 0 && ours.median() > 0 {
+				cells[i] += " = " + times(have.beside(ours).median())
 			}
 		}
 		if any {
