@@ -13,7 +13,7 @@ import (
 const (
 	fetchTries  = 4        // readings in a row that may break off without progress
 	fetchMoves  = 64 << 10 // bytes that are progress
-	fetchGap    = 16 << 10 // bytes that are read and dropped rather than asked around
+	fetchGap    = 8 << 10  // bytes that are read and dropped rather than asked around
 	fetchSingle = 16 << 20 // bytes that one connection brings as fast as several
 	fetchPiece  = 3 << 19  // size of a range, where several bring one stretch
 	fetchers    = 4        // ranges at a time
