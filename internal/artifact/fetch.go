@@ -16,7 +16,7 @@ const (
 	fetchGap    = 8 << 10  // bytes that are read and dropped rather than asked around
 	fetchSingle = 16 << 20 // bytes that one connection brings as fast as several
 	fetchPiece  = 3 << 19  // size of a range, where several bring one stretch
-	fetchers    = 4        // ranges at a time
+	fetchers    = 6        // ranges at a time
 	fetchBytes  = 4 << 20  // read and not yet decompressed
 )
 
