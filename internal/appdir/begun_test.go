@@ -72,7 +72,7 @@ func TestBegunStage(t *testing.T) {
 		n, err = d.Notes(stage)
 		must(t, err)
 		must(t, n.Close())
-		stage, root, err = again()
+		_, root, err = again()
 		must(t, err)
 		if _, err := root.Stat("other"); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("got %v, want what was begun before gone", err)

@@ -130,7 +130,7 @@ func ReadIndex(data []byte, want release.Artifact) (Index, error) {
 // skippable reports whether data is one whole zstd skippable frame, which any index will be.
 func skippable(data []byte) bool {
 	le := binary.LittleEndian
-	return le.Uint32(data)&^0xf == skippableMagic&^0xf && uint64(le.Uint32(data[4:])) == uint64(len(data)-8)
+	return len(data) >= 8 && le.Uint32(data)&^0xf == skippableMagic&^0xf && int64(le.Uint32(data[4:])) == int64(len(data)-8)
 }
 
 // frameBound is the most that a zstd frame of n bytes of content takes: incompressible blocks are stored as they are.

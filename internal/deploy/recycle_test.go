@@ -66,10 +66,10 @@ func (p *piece) Bring(ctx context.Context, stage *os.Root, b Bringing) (Brought,
 	hash := p.to.Release.Hash
 	switch b.Base {
 	case Begun:
-	default:
-		must(p.t, stage.Remove("hash"))
 	case "":
 		must(p.t, stage.WriteFile("same", []byte("same"), 0o644))
+	default:
+		must(p.t, stage.Remove("hash"))
 	}
 	if p.trouble != nil {
 		if err := p.trouble(ctx, b.Base); err != nil {
