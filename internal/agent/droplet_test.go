@@ -154,6 +154,9 @@ apps:
 	if out := d.Run(t, "systemd-analyze", "security", "--no-pager", "--threshold=15", "towline-agent.service"); !strings.Contains(out, "OK") {
 		t.Errorf("got %s", out)
 	}
+	if class := strings.TrimSpace(d.Run(t, "sh", "-c", "ionice -p $(systemctl show --property=MainPID --value towline-agent)")); class != "idle" {
+		t.Errorf("got I/O class %s, want idle", class)
+	}
 	d.Run(t, "systemctl", "stop", "towline-agent.service")
 	if result := strings.TrimSpace(d.Run(t, "systemctl", "show", "--property=Result", "--value", "towline-agent.service")); result != "success" {
 		t.Errorf("got result %s of the agent after a stop, want success", result)
