@@ -189,7 +189,9 @@ func (b *bring) run(root *os.Root, open Opener) (Tree, error) {
 	again := b.plan(root)
 	defer func() {
 		for _, r := range b.shelves {
-			r.site.close()
+			if r.site != nil {
+				r.site.close()
+			}
 		}
 	}()
 	stop, err := b.start(open)
@@ -248,7 +250,7 @@ func (b *bring) plan(root *os.Root) (again []int) {
 		}
 		t := &slot{i: i, made: make(chan struct{})}
 		for k, r := range b.shelves {
-			if at, ok := positions[k][b.frames[i].Content]; ok && r.inventory.frames[at].size == b.frames[i].UnpackedSize {
+			if at, ok := positions[k][b.frames[i].Content]; ok && r.site != nil && r.inventory.frames[at].size == b.frames[i].UnpackedSize {
 				t.sources = append(t.sources, source{r, at})
 			}
 		}
@@ -264,9 +266,11 @@ func (b *bring) plan(root *os.Root) (again []int) {
 
 // shelve makes a release ready to be copied from. One that cannot be opened has nothing to give.
 func (b *bring) shelve(r Installed) {
-	if site, err := newSite(r.Root, time.Time{}); err == nil {
-		b.shelves = append(b.shelves, &shelf{r.Inventory, site})
+	site, err := newSite(r.Root, time.Time{})
+	if err != nil {
+		site = nil
 	}
+	b.shelves = append(b.shelves, &shelf{r.Inventory, site})
 }
 
 // same is how many frames of Base can be reused together: one, or all slices of a file, or none.

@@ -115,6 +115,13 @@ func TestOthersAreNotTrusted(t *testing.T) {
 	if got.Digest != want.Digest || got.Pulled != 0 || got.Copied != m.a.Index.Offset {
 		t.Errorf("Tree = %+v, want all copied", got)
 	}
+	shut := Installed{stageDir(t), sound.Inventory}
+	must(t, shut.Root.Close())
+	got, err = m.bring(t, stageDir(t), BringOptions{Others: []Installed{shut, sound}})
+	must(t, err)
+	if got.Pulled != 0 || got.Copied != m.a.Index.Offset {
+		t.Errorf("Tree = %+v, want all copied past one that cannot be opened", got)
+	}
 	swapped := makeArtifact(t, map[string]string{"other": "tree"})
 	liar, _ := swapped.installed(t)
 	liar.Inventory.frames[0].content, liar.Inventory.frames[0].size = m.x.Frames[0].Content, m.x.Frames[0].UnpackedSize
@@ -122,6 +129,7 @@ func TestOthersAreNotTrusted(t *testing.T) {
 		"another tree": {liar.Root, sound.Inventory},
 		"a liar":       liar,
 		"empty":        {stageDir(t), sound.Inventory},
+		"shut":         shut,
 	} {
 		root := stageDir(t)
 		got, err := m.bring(t, root, BringOptions{Others: []Installed{other}})

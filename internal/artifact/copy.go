@@ -17,7 +17,7 @@ type source struct {
 // shelf is an installed release that frames are copied from.
 type shelf struct {
 	inventory Inventory
-	site      *site
+	site      *site // nil if it cannot be opened
 }
 
 // rebuild makes the content of a frame from the files of an installed release, into buf, which has the size that it

@@ -102,8 +102,8 @@ func (d *death) begin(step string) {
 				return false, d.Journal(d.t, agentUnit)
 			}
 		})
-		if names := d.releases(); len(names) != len(releases) || !strings.HasPrefix(names[0], ".stage-") {
-			d.t.Fatalf("got %q, want one of %q be the stage", names, releases)
+		if names := d.releases(); len(names) != len(releases)+1 || names[0] != ".stage-begun" || names[1] != ".stage-begun.notes" {
+			d.t.Fatalf("got %q, want one of %q be the stage, with notes", names, releases)
 		}
 	case "before", "after":
 		unit := map[string]string{"before": "before-activate", "after": "after-healthy"}[step]
