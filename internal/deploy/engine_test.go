@@ -434,17 +434,7 @@ func TestResumeAfterDeathAtEverySave(t *testing.T) {
 			r.once(deployment.Deployed)
 			r.sick["bbbbbbb"] = sick
 			r.publish(2, "bbbbbbb")
-			j := &mortal{Journal: r.engine.Journal, saves: die}
-			r.engine.Journal = j
-			func() {
-				defer func() {
-					if p := recover(); p != nil && p != errDeath {
-						panic(p)
-					}
-				}()
-				_, _ = r.engine.Once(t.Context())
-			}()
-			if j.saves > 0 { // it lived through: every point has been tried
+			if r.deadAt(die, func() { _, _ = r.engine.Once(t.Context()) }) { // it lived through: every point has been tried
 				if die < 5 {
 					t.Errorf("only %d saves, want a journal written around each step", die-1)
 				}
@@ -462,6 +452,20 @@ func TestResumeAfterDeathAtEverySave(t *testing.T) {
 			}
 		}
 	}
+}
+
+// deadAt calls f and has the agent die before it saves its state for the die-th time. It reports whether f lived through.
+func (r *rig) deadAt(die int, f func()) (lived bool) {
+	j := &mortal{Journal: r.engine.Journal, saves: die}
+	r.engine.Journal = j
+	defer func() {
+		if p := recover(); p != nil && p != errDeath {
+			panic(p)
+		}
+		lived = j.saves > 0
+	}()
+	f()
+	return
 }
 
 var errDeath = errors.New("killed")

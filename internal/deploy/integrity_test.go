@@ -265,17 +265,7 @@ func TestDeathWhileASpoiltReleaseIsReplaced(t *testing.T) {
 		r := deployed(t, "aaaaaaa", "bbbbbbb")
 		r.spoil("1-aaaaaaa")
 		r.verify()
-		j := &mortal{Journal: r.engine.Journal, saves: die}
-		r.engine.Journal = j
-		func() {
-			defer func() {
-				if p := recover(); p != nil && p != errDeath {
-					panic(p)
-				}
-			}()
-			r.do("rollback", deployment.Command{})
-		}()
-		if j.saves > 0 {
+		if r.deadAt(die, func() { r.do("rollback", deployment.Command{}) }) {
 			if die < 6 {
 				t.Errorf("only %d saves", die-1)
 			}

@@ -347,17 +347,7 @@ func TestDeathWhileRecycling(t *testing.T) {
 	for die := 1; ; die++ {
 		r, _ := recycling(t, nil, "aaaaaaa", "bbbbbbb", "ccccccc")
 		r.publish(4, "ddddddd")
-		j := &mortal{Journal: r.engine.Journal, saves: die}
-		r.engine.Journal = j
-		func() {
-			defer func() {
-				if p := recover(); p != nil && p != errDeath {
-					panic(p)
-				}
-			}()
-			_, _ = r.engine.Once(t.Context())
-		}()
-		if j.saves > 0 {
+		if r.deadAt(die, func() { _, _ = r.engine.Once(t.Context()) }) {
 			if die < 6 {
 				t.Errorf("only %d saves, want a journal written around each step", die-1)
 			}

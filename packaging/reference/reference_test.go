@@ -54,20 +54,7 @@ func made(t *testing.T) map[string]string {
 	if err := run(root, []string{"files", dir}); err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]string{}
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		name, _ := filepath.Rel(dir, path)
-		out[name] = string(data)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return parts.Files(t, dir)
 }
 
 // Every verb has a page and a section, with each of its flags.

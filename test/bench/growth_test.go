@@ -249,22 +249,6 @@ func report(b *testing.B, t *table, name, title, what string, steps []string, po
 // A forest is the same every time, and a change is of the share that was asked for.
 func TestForest(t *testing.T) {
 	f := forest{files: 250, bytes: 250 << 10, changed: 0.1}
-	read := func(dir string) map[string]string {
-		out := map[string]string{}
-		err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
-			if err != nil || e.IsDir() {
-				return err
-			}
-			data, err := os.ReadFile(path)
-			name, _ := filepath.Rel(dir, path)
-			out[name] = string(data)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
 	one, two := t.TempDir(), t.TempDir()
 	for _, dir := range []string{one, two} {
 		if err := f.plant(dir, 0, f.files, 0); err != nil {
@@ -274,7 +258,7 @@ func TestForest(t *testing.T) {
 	if err := f.change(two, 1); err != nil {
 		t.Fatal(err)
 	}
-	before, after, differ := read(one), read(two), 0
+	before, after, differ := parts.Files(t, one), parts.Files(t, two), 0
 	for name, text := range before {
 		if len(text) != 1024 {
 			t.Errorf("%s: got %d bytes, want 1024", name, len(text))
